@@ -1,0 +1,106 @@
+"""Everything that zmule raises on purpose, under one base.
+
+Each class has the `code` that stands for it on the wire (docs/protocol.rst) and the `exit_code` that a
+command ends with (sysexits.h numbers, docs/commands.rst), so that one table serves the broker, the
+clients and the shell.
+"""
+
+from __future__ import annotations
+
+
+class ZmuleError(Exception):
+    """Base of every error that zmule raises.
+
+    Attributes:
+        code: the error's name on the wire.
+        exit_code: what a command that ends with this error exits with.
+    """
+
+    code = "error"
+    exit_code = 1
+
+
+class ProtocolError(ZmuleError):
+    """A peer sent what the protocol does not allow."""
+
+    code = "protocol"
+
+
+class UnknownMule(ZmuleError):
+    """No mule of that number is configured or connected."""
+
+    code = "unknown-mule"
+
+
+class UnknownFarm(ZmuleError):
+    """No farm of that name is configured or has a member."""
+
+    code = "unknown-farm"
+
+
+class NotProgrammed(ZmuleError):
+    """The mule is signal-only: its code does not read messages."""
+
+    code = "not-programmed"
+
+
+class MessageTooLarge(ZmuleError):
+    """The message is longer than the broker's `max_message`."""
+
+    code = "too-large"
+
+
+class QueueFull(ZmuleError):
+    """A limit on waiting messages was reached; nothing was queued. Try again later."""
+
+    code = "queue-full"
+    exit_code = 75
+
+
+class BrokerUnavailable(ZmuleError):
+    """The broker could not be reached, or did not answer in time."""
+
+    code = "unavailable"
+    exit_code = 69
+
+
+class NumberInUse(ZmuleError):
+    """Another process is that mule already, or the number is kept for a configured one."""
+
+    code = "number-in-use"
+
+
+class NotPermitted(ZmuleError):
+    """The broker does not allow this peer to do that."""
+
+    code = "not-permitted"
+    exit_code = 77
+
+
+class EndpointInUse(ZmuleError):
+    """Another broker holds the endpoint."""
+
+    code = "endpoint-in-use"
+    exit_code = 73
+
+
+class ConfigError(ZmuleError):
+    """The configuration is wrong: what, where, and what to write instead."""
+
+    code = "config"
+    exit_code = 78
+
+
+class MuleStopped(SystemExit):
+    """Raised in a thread that asks for a message of a mule that is stopping, once it holds none.
+
+    It is a `SystemExit`, so that a plain loop ends as a clean exit does.
+    """
+
+
+BY_CODE: dict[str, type[ZmuleError]] = {cls.code: cls for cls in ZmuleError.__subclasses__()}
+
+
+def from_code(code: str, text: str) -> ZmuleError:
+    """Return the error that a broker's refusal stands for; an unknown code gives a plain `ZmuleError`."""
+    return BY_CODE.get(code, ZmuleError)(text)
