@@ -57,6 +57,13 @@ class QueueFull(ZmuleError):
     exit_code = 75
 
 
+class StoreUnavailable(ZmuleError):
+    """The broker's store cannot write at present; nothing was queued. Try again later."""
+
+    code = "store"
+    exit_code = 75
+
+
 class BrokerUnavailable(ZmuleError):
     """The broker could not be reached, or did not answer in time."""
 
@@ -104,3 +111,8 @@ BY_CODE: dict[str, type[ZmuleError]] = {cls.code: cls for cls in ZmuleError.__su
 def from_code(code: str, text: str) -> ZmuleError:
     """Return the error that a broker's refusal stands for; an unknown code gives a plain `ZmuleError`."""
     return BY_CODE.get(code, ZmuleError)(text)
+
+
+def too_large(size: int, limit: int) -> MessageTooLarge:
+    """Return the error for a message over the limit, both in bytes."""
+    return MessageTooLarge(f"the message has {size} bytes, the limit (max_message) is {limit}")

@@ -1,0 +1,326 @@
+"""The client for threads.
+
+There is no thread behind it for calls that wait: whoever calls drives the connection itself, so that a
+confirmed send costs one round trip and no change of threads. While one thread drives, others that come
+add to the outbox, wake it up so that it sends what they added, and wait for their answer; when the
+driver has its own, the next takes over. Only sends that do not wait need somebody to carry them: a
+`pump` thread that lives while there are any.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import threading
+import time
+from collections.abc import Callable
+from types import TracebackType
+from typing import Any
+
+import zmq
+
+from zmule import process
+from zmule.connection import READ, Bell, Connection
+from zmule.core.frames import Body, Headers
+from zmule.core.outbox import Outbox
+from zmule.core.queues import ANY, farm_queue, mule_queue
+from zmule.endpoints import default_endpoint
+from zmule.errors import BrokerUnavailable, QueueFull, ZmuleError, from_code
+
+DEFAULT_TIMEOUT = 5.0
+CLOSE_TIMEOUT = 5.0
+DRIVER_MAX_WAIT = 3600.0
+
+
+class Client:
+    """A connection to the broker for any number of threads.
+
+    It connects at the first call, reconnects by itself, and may be used on both sides of a fork: the
+    child has a session of its own, and what was unconfirmed stays the parent's.
+
+    Args:
+        endpoint: the broker's endpoint; default `ZMULE_ENDPOINT`, else the place where a broker without
+            configuration would be.
+        timeout: seconds that a call waits for the broker before it raises `BrokerUnavailable`.
+        outbox_messages: how many messages may be sent and not confirmed.
+        outbox_bytes: of how many bytes in all.
+    """
+
+    def __init__(
+        self,
+        endpoint: str | None = None,
+        *,
+        timeout: float = DEFAULT_TIMEOUT,
+        outbox_messages: int = 10_000,
+        outbox_bytes: int = 64 << 20,
+    ) -> None:
+        self.endpoint = endpoint or default_endpoint(os.environ)
+        self.timeout = timeout
+        self._limits = (min(outbox_messages, 60_000), outbox_bytes)
+        self._closed = False
+        self._begin()
+        process.register(self)
+
+    def _begin(self) -> None:
+        """Begin a session with nothing in it."""
+        most_messages, most_bytes = self._limits
+        self._outbox = Outbox(os.urandom(16), most_messages=most_messages, most_bytes=most_bytes)
+        self._mutex = threading.Lock()
+        self._changed = threading.Condition(self._mutex)
+        self._driving = False
+        self._pump: threading.Thread | None = None
+        self._connection = Connection(self.endpoint, self._outbox)
+        self._bell = Bell()
+
+    def after_fork(self) -> None:
+        """In the child: leave the parent's connection alone, and begin anew."""
+        if not self._closed:
+            self._connection.abandon()
+            self._bell.close()
+            self._begin()
+
+    # What a user calls.
+
+    def mule_msg(
+        self,
+        message: Body,
+        mule: int = 0,
+        *,
+        wait: bool = True,
+        headers: Headers | None = None,
+        timeout: float | None = None,
+    ) -> bool:
+        """Send a message to a mule. Stands for `uwsgi.mule_msg`.
+
+        Args:
+            message: text or bytes, received as what it was sent as.
+            mule: the mule's number; 0 for the first available programmed mule.
+            wait: return when the broker has accepted it. Otherwise at once: `flush` waits and tells.
+            headers: a few plain values that travel along.
+            timeout: seconds to wait, default the client's own.
+
+        Returns:
+            True.
+
+        Raises:
+            UnknownMule, NotProgrammed, MessageTooLarge, QueueFull: it was not accepted, and why.
+            BrokerUnavailable: the broker did not answer in time. The message may have been accepted.
+        """
+        if type(mule) is not int or mule < 0:
+            raise ValueError(f"a mule's number is 0 or more, not {mule!r}")
+        return self._send(mule_queue(mule) if mule else ANY, message, wait, headers, timeout)
+
+    def farm_msg(
+        self,
+        farm: str,
+        message: Body,
+        *,
+        wait: bool = True,
+        headers: Headers | None = None,
+        timeout: float | None = None,
+    ) -> bool:
+        """Send a message to the first available mule of a farm. Stands for `uwsgi.farm_msg`.
+
+        Args, returns and errors are those of `mule_msg`, and `UnknownFarm`.
+        """
+        return self._send(farm_queue(farm), message, wait, headers, timeout)
+
+    def flush(self, timeout: float | None = None) -> None:
+        """Wait until everything sent with `wait=False` has been answered for.
+
+        Args:
+            timeout: seconds to wait, default the client's own; time in which confirms keep coming does
+                not count.
+
+        Raises:
+            ZmuleError: messages were refused; the first one's error, with how many there were.
+            BrokerUnavailable: some are still unconfirmed. They stay in the outbox.
+        """
+        limit = self.timeout if timeout is None else timeout
+        with self._mutex:
+            while left := self._outbox.unconfirmed():
+                if not self._wait(lambda left=left: self._outbox.unconfirmed() < left, limit):  # type: ignore[misc]
+                    raise self._unavailable(limit, f"{left} messages are unconfirmed")
+            count, refusals = self._outbox.failures_since()
+        if count:
+            first = refusals[0]
+            more = f" (and {count - 1} more were refused)" if count > 1 else ""
+            raise from_code(first.code, first.reason + more)
+
+    def status(self, timeout: float | None = None) -> dict[str, Any]:
+        """Return the broker's status, as `zmule status --json` prints it."""
+        status: dict[str, Any] = self._ask("status", timeout=timeout)
+        return status
+
+    def ping(self, timeout: float | None = None) -> float:
+        """Return how long one round trip to the broker takes, in seconds."""
+        self._connected(timeout)
+        before = time.monotonic()
+        self._ask("ping", timeout=timeout)
+        return time.monotonic() - before
+
+    def max_message(self, timeout: float | None = None) -> int:
+        """Return how long a message may be, in bytes."""
+        self._connected(timeout)
+        return self._outbox.max_message
+
+    def close(self, timeout: float = CLOSE_TIMEOUT) -> None:
+        """Flush, then disconnect. A closed client stays closed.
+
+        Args:
+            timeout: seconds to wait for confirms.
+
+        Raises:
+            ZmuleError: as `flush`.
+        """
+        try:
+            if not self._closed and self._outbox.unconfirmed():
+                self.flush(timeout)
+        finally:
+            self._end()
+
+    def _end(self) -> None:
+        with self._mutex:
+            if self._closed:
+                return
+            self._closed = True
+            self._ring()
+            self._changed.notify_all()
+            self._changed.wait_for(lambda: not self._driving)
+            self._connection.close()
+            self._bell.close()
+        if self._pump is not None:
+            self._pump.join()
+
+    def __enter__(self) -> Client:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        if kind is None:
+            self.close()
+        else:  # the exception under way must not be replaced by one about the outbox
+            with contextlib.suppress(ZmuleError):
+                self.close()
+
+    # Sending and asking.
+
+    def _send(
+        self, queue: str, message: Body, wait: bool, headers: Headers | None, timeout: float | None
+    ) -> bool:
+        if type(message) is not str and type(message) is not bytes:
+            raise TypeError(f"a message is str or bytes, not {type(message).__name__}")
+        limit = self.timeout if timeout is None else timeout
+        with self._mutex:
+            self._connect(limit)
+            if not self._outbox.fits() and not self._wait(self._outbox.fits, limit):
+                raise QueueFull(f"the outbox is full: {self._outbox.unconfirmed()} messages are unconfirmed")
+            sequence = self._outbox.put(queue, message, headers, awaited=wait)
+            if not wait:
+                self._carry()
+                return True
+            self._ring()
+            if not self._wait(lambda: self._outbox.confirmed >= sequence, limit):
+                self._outbox.abandon(sequence)
+                raise self._unavailable(limit, "the message is unconfirmed")
+            error = self._outbox.outcome(sequence)
+        if error is not None:
+            raise error
+        return True
+
+    def _ask(self, what: str, *arguments: Any, timeout: float | None = None) -> Any:
+        limit = self.timeout if timeout is None else timeout
+        with self._mutex:
+            self._connect(limit)
+            request = self._outbox.ask(what, arguments)
+            self._ring()
+            answers: list[Any] = []
+
+            def answered() -> bool:
+                answers.append(self._outbox.answer(request))
+                return answers[-1] is not None
+
+            if not self._wait(answered, limit):
+                self._outbox.withdraw(request)
+                raise self._unavailable(limit, f"no answer to {what!r}")
+        answer = answers[-1]
+        if answer.code:
+            raise from_code(answer.code, str(answer.value))
+        return answer.value
+
+    def _connected(self, timeout: float | None) -> None:
+        with self._mutex:
+            self._connect(self.timeout if timeout is None else timeout)
+
+    def _connect(self, limit: float) -> None:
+        """Have been welcomed once: only then the broker's limits are known."""
+        if self._closed:
+            raise ZmuleError("this client is closed")
+        if not self._outbox.max_message and not self._wait(lambda: self._outbox.max_message > 0, limit):
+            raise self._unavailable(limit, "nobody answers")
+
+    def _unavailable(self, limit: float, what: str) -> BrokerUnavailable:
+        return BrokerUnavailable(f"no broker within reach at {self.endpoint} for {limit:g} s: {what}")
+
+    # Driving the connection. All of it is called with the mutex held.
+
+    def _wait(self, done: Callable[[], bool], limit: float) -> bool:
+        """Drive the connection, or let another thread, until `done()`; return False after `limit` seconds."""
+        deadline = time.monotonic() + limit
+        while not done():
+            if self._outbox.error is not None:
+                raise self._outbox.error
+            if self._closed:
+                raise ZmuleError("the client was closed meanwhile")
+            left = deadline - time.monotonic()
+            if left <= 0:
+                return False
+            if self._driving:
+                self._changed.wait(left)
+            else:
+                self._drive(left)
+        return True
+
+    def _drive(self, left: float) -> None:
+        """Send what there is, wait for something to come, take it in."""
+        now = time.monotonic()
+        self._driving = True
+        try:
+            flags = self._connection.transmit(now)
+            due = self._outbox.next_deadline(now)
+            wait = left if due is None else max(0.0, min(left, due - now))
+            sockets = [(self._connection.socket, flags), (self._bell.descriptor, READ)]
+            self._mutex.release()
+            try:
+                zmq.zmq_poll(sockets, int(wait * 1000) + 1)  # type: ignore[arg-type]  # it takes descriptors
+            finally:
+                self._mutex.acquire()
+            self._bell.silence()
+            self._connection.take_in(time.monotonic())
+        finally:
+            self._driving = False
+            self._changed.notify_all()
+
+    def _ring(self) -> None:
+        """Wake up the thread that drives, so that it sends what was added."""
+        if self._driving:
+            self._bell.ring()
+
+    def _carry(self) -> None:
+        """See to it that a message nobody waits for gets sent."""
+        if self._pump is None:
+            self._pump = threading.Thread(target=self._pumping, name="zmule-pump", daemon=True)
+            self._pump.start()
+        elif self._outbox.unconfirmed() == 1:
+            self._changed.notify_all()
+        self._ring()
+
+    def _pumping(self) -> None:
+        with self._mutex:
+            while not self._closed and self._outbox.error is None:
+                if not self._outbox.unconfirmed():
+                    self._changed.wait()
+                    continue
+                with contextlib.suppress(ZmuleError):
+                    self._wait(lambda: not self._outbox.unconfirmed(), DRIVER_MAX_WAIT)

@@ -1,0 +1,171 @@
+"""Who gets which message: the first available mule, and never a message behind a busy one.
+
+Two occasions bring a message and a mule together. A message comes into a queue: `serve` gives it to
+the mule that has stood idle there longest. A mule has room again: `feed` gives it what is ready in its
+queues, its own first, then `any`, then its farms in order, and lets it stand idle at all of them for
+the rest.
+
+A message that is delivered again travels alone: only to a mule with empty hands, and nothing follows
+until it is acknowledged. If it kills the mule once more, it is known to be the one that did.
+
+What was handed out since the last call of `parcels` is gathered there, so that many hand-overs to one
+mule leave as one frame.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from itertools import groupby
+from operator import itemgetter
+
+from zmule.core.frames import Parcel
+from zmule.core.mules import Mule
+from zmule.core.queues import ANY, Message, Queue, farm_queue, mule_queue
+
+
+class Dispatcher:
+    """The queues, and the mules that wait at them."""
+
+    def __init__(self, early: Iterable[str] = ()) -> None:
+        self._early = frozenset(early)
+        self.queues: dict[str, Queue] = {}
+        self.paused = False
+        self.delivered = 0
+        self.redelivered = 0
+        self._handed: dict[Mule, list[Message]] = {}
+
+    def length(self, name: str) -> tuple[int, int]:
+        """Return how many messages, and of how many bytes, a queue has on its books."""
+        queue = self.queues.get(name)
+        return (queue.count, queue.bytes) if queue else (0, 0)
+
+    def queue(self, name: str) -> Queue:
+        """Return the queue of that name, made if need be."""
+        queue = self.queues.get(name)
+        if queue is None:
+            queue = self.queues[name] = Queue(name, early=name in self._early)
+        return queue
+
+    def attach(self, mule: Mule) -> None:
+        """Let a mule read its own queue, `any` and its farms' queues, in that order."""
+        names = [mule_queue(mule.number), ANY, *map(farm_queue, mule.farms)]
+        mule.queues = tuple(map(self.queue, names))
+        for queue in mule.queues:
+            queue.readers += 1
+            queue.unread_since = None
+
+    def detach(self, mule: Mule, wall: float) -> None:
+        """Let a mule read no more; queues that are empty and that nobody reads are dropped."""
+        self._leave(mule)
+        self._handed.pop(mule, None)
+        for queue in mule.queues:
+            queue.readers -= 1
+            if not queue.readers:
+                queue.unread_since = wall
+                if not queue.count and queue.name != ANY:
+                    del self.queues[queue.name]
+        mule.queues = ()
+
+    def enqueue(self, name: str, messages: list[Message]) -> None:
+        """Put new messages at the tail of a queue, and hand out what can be."""
+        queue = self.queue(name)
+        queue.ready.extend(messages)
+        self.serve(queue)
+
+    def put_back(self, messages: Iterable[Message]) -> None:
+        """Put messages back at the head of their queues, and hand out what can be."""
+        for name, group in groupby(sorted(messages, key=_queue_and_number), key=itemgetter(1)):
+            queue = self.queue(name)
+            queue.put_back(group)
+            self.serve(queue)
+
+    def empty(self, name: str) -> list[Message]:
+        """Take all that is ready out of a queue; it stays on the books."""
+        queue = self.queue(name)
+        messages = list(queue.ready)
+        queue.ready.clear()
+        return messages
+
+    def account(self, messages: list[Message], sign: int = 1) -> None:
+        """Count messages into (or, with `sign` -1, out of) the books of their queues."""
+        for name, group in groupby(messages, key=itemgetter(1)):
+            self.queue(name).account([message[2] for message in group], sign)
+
+    def serve(self, queue: Queue) -> None:
+        """Hand out a queue's messages for as long as a mule stands idle at it."""
+        while queue.ready and not self.paused:
+            mule = next((mule for mule in queue.idle if self._may_take(mule, queue)), None)
+            if mule is None:
+                return
+            self._hand(mule, queue)
+            self._stand(mule)
+
+    def feed(self, mule: Mule) -> None:
+        """Give a mule all that its waiting threads can take, then let it stand idle for the rest."""
+        for queue in mule.queues:
+            while queue.ready and not self.paused and self._may_take(mule, queue):
+                self._hand(mule, queue)
+        self._stand(mule)
+
+    def parcels(self) -> list[tuple[Mule, tuple[Parcel, ...]]]:
+        """Return, once, what was handed out: for each mule its parcels in order."""
+        handed, self._handed = self._handed, {}
+        return [(mule, _pack(messages)) for mule, messages in handed.items()]
+
+    def _may_take(self, mule: Mule, queue: Queue) -> bool:
+        if mule.alone or mule.room(queue.source) < 1:
+            return False
+        return not mule.in_flight or not any(queue.head_alone() for queue in mule.queues)
+
+    def _hand(self, mule: Mule, queue: Queue) -> None:
+        messages = queue.take(mule.room(queue.source))
+        mule.take(queue, messages)
+        self.delivered += len(messages)
+        self.redelivered += messages[0][3] > 1
+        self._handed.setdefault(mule, []).extend(messages)
+        self._leave(mule)
+
+    def _stand(self, mule: Mule) -> None:
+        """Make the mule's places at its queues true: at the end of the line where it is new there."""
+        for queue in mule.queues:
+            if mule.room(queue.source) < 1:
+                queue.idle.pop(mule, None)
+            elif mule not in queue.idle:
+                queue.idle[mule] = None
+
+    def _leave(self, mule: Mule) -> None:
+        for queue in mule.queues:
+            queue.idle.pop(mule, None)
+
+    def validate(self, roster: Iterable[Mule], unsaved: int) -> None:
+        """Raise AssertionError if an invariant is broken."""
+        held = {id: message for mule in roster for id, message in mule.in_flight.items()}
+        ready = [message for queue in self.queues.values() for message in queue.ready]
+        assert len(held) == sum(len(mule.in_flight) for mule in roster), "a message is in two hands"
+        assert not held.keys() & {message[0] for message in ready}, "a message is ready and in flight"
+        for queue in self.queues.values():
+            ids = [message[0] for message in queue.ready]
+            assert ids == sorted(set(ids)), f"{queue} is out of order"
+            assert all(mule.room(queue.source) > 0 for mule in queue.idle), f"a busy mule is idle at {queue}"
+            able = [mule for mule in queue.idle if self._may_take(mule, queue)]
+            assert self.paused or not (queue.ready and able), f"{queue} waits although {able} stand idle"
+        on_books = sum(queue.count for queue in self.queues.values())
+        assert on_books == len(held) + len(ready) + unsaved, "the books are wrong"
+
+
+def _pack(messages: list[Message]) -> tuple[Parcel, ...]:
+    """Return the messages as parcels: runs of the same queue, attempt and headers."""
+    parcels = []
+    for (name, attempt, _), run in groupby(messages, key=_kind):
+        ids, _, bodies, _, _, headers = zip(*run, strict=True)
+        parcels.append(Parcel(name, attempt, ids, bodies, headers[0]))
+    return tuple(parcels)
+
+
+def _kind(message: Message) -> tuple[str, int, int]:
+    """What a run has in common; headers are compared by identity, as they are shared by a batch."""
+    return message[1], message[3], id(message[5])
+
+
+def _queue_and_number(message: Message) -> tuple[str, int]:
+    return message[1], message[0]

@@ -1,0 +1,67 @@
+"""What is to be done: the outputs of `Broker.handle`, imperatives in the order they must be done.
+
+What must be durable stands before the send that it justifies: a `Save`'s messages are confirmed and
+delivered only by what the event `BatchSaved` brings about.
+"""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+from zmule.core.events import Peer
+from zmule.core.frames import Broadcast, Frame
+from zmule.core.queues import Dead, Message
+
+
+class Mark(NamedTuple):
+    """How far a sender has been answered: what makes its retry no duplicate.
+
+    `refusals` are those that the sender may not have heard of: (sequence number, code, reason).
+    """
+
+    session: bytes
+    last: int
+    refusals: tuple[tuple[int, str, str], ...]
+
+
+class Save(NamedTuple):
+    """Keep these messages and the sender's mark; `BatchSaved` or `BatchLost` follows, in order."""
+
+    batch: int
+    messages: list[Message]
+    mark: Mark
+
+
+class Forget(NamedTuple):
+    """These messages are finished: the store need not keep them."""
+
+    ids: list[int]
+
+
+class Bury(NamedTuple):
+    """Keep this message as a dead letter instead of in its queue."""
+
+    dead: Dead
+
+
+class Send(NamedTuple):
+    """Send the frame to the peer. `PeerVanished` follows if nobody is there."""
+
+    peer: Peer
+    frame: Frame
+
+
+class Publish(NamedTuple):
+    """Send the frame to every mule by PUB."""
+
+    frame: Broadcast
+
+
+class Note(NamedTuple):
+    """Tell the operator: `level` is that of Python's logging, `text` one line."""
+
+    level: str
+    text: str
+
+
+Effect = Save | Forget | Bury | Send | Publish | Note

@@ -1,0 +1,90 @@
+"""What happened: the inputs of `Broker.handle`, named in the past tense.
+
+They are `NamedTuple`s, not dataclasses: as small and immutable, built four times as fast, and their
+import costs a command that starts in 60 ms nothing.
+"""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+from zmule.core.frames import Frame
+
+Peer = bytes
+"""Who is at the other end of a connection: libzmq's own routing id."""
+
+
+class FrameReceived(NamedTuple):
+    """A peer sent a well-formed frame."""
+
+    peer: Peer
+    frame: Frame
+
+
+class FrameRejected(NamedTuple):
+    """A peer sent bytes that are no frame of the protocol."""
+
+    peer: Peer
+    reason: str
+
+
+class PeerVanished(NamedTuple):
+    """A peer's connection is gone: seen by the socket monitor, or a send found nobody there."""
+
+    peer: Peer
+
+
+class BatchSaved(NamedTuple):
+    """The store holds everything of this `Save`, and of all before it."""
+
+    batch: int
+
+
+class BatchLost(NamedTuple):
+    """The store could not write this `Save`; nothing of it is kept."""
+
+    batch: int
+    reason: str
+
+
+class MuleSpawned(NamedTuple):
+    """The supervisor started the process of a configured mule.
+
+    `token` is the secret that the process, and nobody else, registers with.
+    """
+
+    number: int
+    pid: int
+    token: bytes
+
+
+class MuleExited(NamedTuple):
+    """The process of a configured mule ended. `status`: exit code, or minus the signal that killed it."""
+
+    number: int
+    pid: int
+    status: int
+
+
+class MuleGivenUp(NamedTuple):
+    """The supervisor stopped respawning a mule that keeps crashing."""
+
+    number: int
+    reason: str
+
+
+class StopRequested(NamedTuple):
+    """The operator wants the broker to end: no new deliveries from here on."""
+
+
+Event = (
+    FrameReceived
+    | FrameRejected
+    | PeerVanished
+    | BatchSaved
+    | BatchLost
+    | MuleSpawned
+    | MuleExited
+    | MuleGivenUp
+    | StopRequested
+)

@@ -1,0 +1,280 @@
+"""A mule's session: who waits, what has come, what is finished.
+
+A message that arrives goes straight to a thread that waits for its kind; only what finds none is
+buffered. All that the broker must know goes into one `Report`, made when there is something new to say
+and the connection takes it: what happens in the meantime rides along, so that the busier the mule, the
+fewer frames for each message.
+
+Every welcome begins an epoch. What was delivered in an earlier one is the broker's to deliver again, so
+the buffer is dropped, and acknowledgements of it are not sent.
+"""
+
+from __future__ import annotations
+
+from collections import Counter, deque
+from collections.abc import Iterable
+from typing import Any, NamedTuple
+
+from zmule.core.frames import (
+    DIRECT,
+    FARM,
+    Body,
+    Broadcast,
+    Bye,
+    Deliver,
+    Farewell,
+    Frame,
+    Headers,
+    Nack,
+    Parcel,
+    Ping,
+    Pong,
+    Recall,
+    Report,
+    Return,
+    Settled,
+    Welcome,
+)
+from zmule.core.queues import ANY, farm_queue, mule_queue
+from zmule.core.session import Link
+from zmule.core.wire import detail
+from zmule.errors import ProtocolError
+
+
+class Delivery(NamedTuple):
+    """One message in a mule's hands."""
+
+    epoch: int
+    id: int
+    queue: str
+    attempt: int
+    body: Body
+    headers: Headers | None
+
+
+class Waiter:
+    """A blocked thread: the source bits it waits for, and what it was given. The shell wakes it up."""
+
+    __slots__ = ("bits", "delivery")
+
+    def __init__(self, bits: int) -> None:
+        self.bits = bits
+        self.delivery: Delivery | None = None
+
+    def wake(self) -> None:
+        """Called when `delivery` has been set."""
+
+
+class Inbox(Link):
+    """A mule's session.
+
+    Args:
+        session: 16 random bytes.
+        number: the mule's number, 0 for a free one.
+        farms: names of the farms to join.
+        program: what it runs, for status.
+        pid: its process.
+        token: the secret by which `zmuled` knows a mule that it started.
+    """
+
+    def __init__(
+        self, session: bytes, *, number: int, farms: Iterable[str], program: str, pid: int, token: bytes
+    ) -> None:
+        super().__init__("mule", session, ping_after=3.0, give_up_after=10.0)
+        self.number = number
+        self.farms = tuple(farms)
+        self.epoch = 0
+        self.publish: tuple[tuple[str, str], ...] = ()
+        self.stop_asked = False
+        self.gone = False
+        self._program, self._pid, self._token = program, pid, token
+        self._broadcast = 0
+        self._buffers: dict[str, deque[Delivery]] = {}
+        self._waiters: dict[Waiter, None] = {}
+        self._acks: list[int] = []
+        self._nacks: list[int] = []
+        self._returns: list[int] = []
+        self._received = {DIRECT: 0, FARM: 0}
+        self._news = False
+        self._settled = self._settled_said = False
+        self._held: dict[int, float] = {}
+        self._leaving = False
+        self._probes: dict[int, Waiter] = {}
+        self._unprobed: list[int] = []
+        self._probe = 0
+
+    # What the mule's threads do.
+
+    def wait(self, waiter: Waiter, *, probe: bool = False) -> None:
+        """Give the thread a buffered message, or let it wait for the next.
+
+        With `probe` it is woken up, too, when the broker has been asked and has nothing for it.
+        """
+        waiter.delivery = self._buffered(waiter.bits)
+        if waiter.delivery is None:
+            self._waiters[waiter] = None
+            if probe:
+                self._probe += 1
+                self._probes[self._probe] = waiter
+                self._unprobed.append(self._probe)
+        self._news = True
+
+    def leave(self, waiter: Waiter) -> None:
+        """The thread waits no longer."""
+        if waiter in self._waiters:
+            del self._waiters[waiter]
+            self._news = True
+
+    def start(self, delivery: Delivery, now: float) -> None:
+        """A thread begins to work on a message."""
+        self._held[delivery.id] = now
+
+    def finish(self, delivery: Delivery) -> None:
+        """The work is done: acknowledge the message."""
+        self._drop(delivery, self._acks)
+
+    def fail(self, delivery: Delivery) -> None:
+        """The work came to nothing: let the message be delivered again."""
+        self._drop(delivery, self._nacks)
+
+    def _drop(self, delivery: Delivery, ids: list[int]) -> None:
+        if delivery.epoch == self.epoch and self._held.pop(delivery.id, None) is not None:
+            ids.append(delivery.id)
+            self._news = True
+
+    def settle(self) -> None:
+        """The application is loaded: what reads messages in it has begun to by now."""
+        self._settled = self._news = True
+
+    def bid_farewell(self) -> None:
+        """Leave for good; `gone` tells when the broker has taken note."""
+        self._leaving = self._news = True
+
+    # What the link does.
+
+    def details(self) -> dict[str, Any]:
+        return {
+            "number": self.number,
+            "farms": self.farms,
+            "program": self._program,
+            "pid": self._pid,
+            "token": self._token,
+        }
+
+    def busy(self, now: float) -> float:
+        return max(0.0, now - min(self._held.values(), default=now))
+
+    def welcomed(self, frame: Welcome) -> None:
+        details = frame.details
+        self.number = detail(details, "number", int)
+        self.farms = detail(details, "farms", tuple)
+        self.publish = detail(details, "publish", tuple)
+        self.ping_after = detail(details, "heartbeat", float)
+        self.give_up_after = detail(details, "heartbeat_timeout", float)
+        if not _texts(self.farms) or not all(_texts(pair) and len(pair) == 2 for pair in self.publish):
+            raise ProtocolError("Welcome: farms or publish is not what it should be")
+        self.epoch = frame.epoch
+        self._buffers = {name: deque() for name in self._reads()}
+        self._acks, self._nacks, self._returns = [], [], []
+        self._received = {DIRECT: 0, FARM: 0}
+        self._held = {}
+        self._settled_said = False
+        self._unprobed = list(self._probes)
+        self._news = True
+
+    def work(self, now: float) -> list[Frame]:
+        if not self._news:
+            return []
+        self._news = False
+        frames: list[Frame] = []
+        if self._nacks:
+            frames.append(Nack(self.epoch, tuple(self._nacks)))
+        if self._returns:
+            frames.append(Return(self.epoch, tuple(self._returns)))
+        frames.append(self._report())
+        if self._settled and not self._settled_said:
+            frames.append(Settled(self.epoch))
+            self._settled_said = True
+        frames.extend(Ping(number, self.busy(now)) for number in self._unprobed)
+        self._unprobed.clear()
+        if self._leaving:
+            frames.append(Bye(self.epoch, ()))
+        self._acks, self._nacks, self._returns = [], [], []
+        return frames
+
+    def _reads(self) -> list[str]:
+        """Return the queues that the mule reads, in order of preference."""
+        return [mule_queue(self.number), ANY, *map(farm_queue, self.farms)]
+
+    def _report(self) -> Report:
+        waits = Counter(waiter.bits for waiter in self._waiters)
+        received = (self._received[DIRECT], self._received[FARM])
+        return Report(self.epoch, tuple(self._acks), received, tuple(waits.items()), self._unstarted())
+
+    def take(self, frame: Frame) -> None:
+        if isinstance(frame, Deliver):
+            if frame.epoch == self.epoch:
+                for parcel in frame.parcels:
+                    self._unpack(parcel)
+        elif isinstance(frame, Recall):
+            if frame.epoch == self.epoch:
+                self._give_back(frame.most)
+        elif isinstance(frame, Pong):
+            waiter = self._probes.pop(frame.number, None)
+            if waiter is not None:
+                waiter.wake()
+        elif isinstance(frame, Farewell):
+            self.gone = True
+        else:
+            raise ProtocolError(f"{type(frame).__name__} is not for a mule")
+
+    def broadcast(self, frame: Frame) -> None:
+        """Take in a frame from the publish endpoint."""
+        if not isinstance(frame, Broadcast):
+            raise ProtocolError(f"{type(frame).__name__} is not for broadcast")
+        self._broadcast = frame.number
+        if frame.what == "stop":
+            self.stop_asked = True
+
+    # Messages.
+
+    def _unpack(self, parcel: Parcel) -> None:
+        source = FARM if parcel.queue.startswith("farm:") else DIRECT
+        if parcel.queue not in self._buffers:
+            raise ProtocolError(f"Deliver: this mule does not read {parcel.queue!r}")
+        self._received[source] += len(parcel.ids)
+        for id, body in zip(parcel.ids, parcel.bodies, strict=True):
+            delivery = Delivery(self.epoch, id, parcel.queue, parcel.attempt, body, parcel.headers)
+            waiter = self._match(source)
+            if waiter is None:
+                self._buffers[parcel.queue].append(delivery)
+                self._news = True
+            else:
+                del self._waiters[waiter]
+                waiter.delivery = delivery
+                waiter.wake()
+
+    def _match(self, source: int) -> Waiter | None:
+        """Return the thread that has waited longest among the least choosy-to-spare: those that wait for
+        this source and for the fewest others."""
+        able = [waiter for waiter in self._waiters if waiter.bits & source]
+        return min(able, key=lambda waiter: waiter.bits.bit_count(), default=None)
+
+    def _buffered(self, bits: int) -> Delivery | None:
+        for name, buffer in self._buffers.items():
+            if buffer and bits & (FARM if name.startswith("farm:") else DIRECT):
+                return buffer.popleft()
+        return None
+
+    def _unstarted(self) -> int:
+        return sum(map(len, self._buffers.values()))
+
+    def _give_back(self, most: int) -> None:
+        for buffer in reversed(self._buffers.values()):
+            while buffer and len(self._returns) < most:
+                self._returns.append(buffer.pop().id)
+                self._news = True
+
+
+def _texts(value: Any) -> bool:
+    return type(value) is tuple and all(type(item) is str for item in value)

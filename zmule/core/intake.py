@@ -1,0 +1,183 @@
+"""How messages are accepted: checked, numbered, kept, and only then queued.
+
+Between `put` and the store's answer a batch waits here. Its room in the queues is taken at once, so that
+the limits hold for what is on its way to the disk too, and given back if the store fails.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from itertools import repeat
+from typing import TYPE_CHECKING, NamedTuple
+
+from zmule.core.dispatch import Dispatcher
+from zmule.core.effects import Mark, Save
+from zmule.core.frames import Batch, Body, Put, Refusal
+from zmule.core.mules import Roster
+from zmule.core.queues import ANY, Message
+from zmule.core.senders import Sender
+from zmule.errors import (
+    NotProgrammed,
+    ProtocolError,
+    QueueFull,
+    StoreUnavailable,
+    UnknownFarm,
+    UnknownMule,
+    ZmuleError,
+    too_large,
+)
+
+if TYPE_CHECKING:
+    from zmule.core.broker import Limits
+
+
+class Pending(NamedTuple):
+    """A batch that the store has not answered for: what its sender and its queues get then."""
+
+    sender: Sender
+    first: int
+    upto: int
+    refusals: tuple[Refusal, ...]
+    messages: list[tuple[str, list[Message]]]
+
+
+class Intake:
+    """The way into the queues."""
+
+    def __init__(self, roster: Roster, dispatch: Dispatcher, limits: Limits) -> None:
+        self._roster = roster
+        self._dispatch = dispatch
+        self._limits = limits
+        self._next_id = 1
+        self._batch = 0
+        self._pending: dict[int, Pending] = {}
+        self.accepted = 0
+        self.refused = 0
+
+    def put(self, sender: Sender, frame: Put, wall: float) -> Save | None:
+        """Take a sender's messages; return what must be kept before it is told so.
+
+        Returns None if all of them were taken before.
+
+        Raises:
+            ProtocolError: the frame is empty, or its numbers do not follow.
+        """
+        count = sum(len(batch.bodies) for batch in frame.batches)
+        if not count:
+            raise ProtocolError("Put has no messages")
+        seen = sender.accept(frame.first, count)
+        if seen == count:
+            return None
+        refusals: list[Refusal] = []
+        taken: list[tuple[str, list[Message]]] = []
+        for sequence, batch in _unseen(frame, seen):
+            bodies = self._admit(sequence, batch, refusals)
+            if bodies:
+                taken.append((batch.queue, self._number(batch, bodies, wall)))
+        sender.refusals.extend(refusals)
+        self.refused += len(refusals)
+        self._batch += 1
+        pending = Pending(sender, frame.first + seen, sender.taken, tuple(refusals), taken)
+        self._pending[self._batch] = pending
+        marks = tuple((refusal.sequence, refusal.code, refusal.reason) for refusal in sender.refusals)
+        messages = [message for _, run in taken for message in run]
+        return Save(self._batch, messages, Mark(sender.session, sender.taken, marks))
+
+    def saved(self, batch: int) -> Pending:
+        """Return the batch that the store now holds."""
+        pending = self._pending.pop(batch)
+        self.accepted += sum(len(messages) for _, messages in pending.messages)
+        return pending
+
+    def lost(self, batch: int, reason: str) -> Pending:
+        """Give up a batch that the store could not write; its messages are refusals now."""
+        pending = self._pending.pop(batch)
+        for _, messages in pending.messages:
+            self._dispatch.account(messages, -1)
+        known = {refusal.sequence for refusal in pending.refusals}
+        lost = [
+            Refusal(sequence, StoreUnavailable.code, f"the store cannot write: {reason}"[:1000])
+            for sequence in range(pending.first, pending.upto + 1)
+            if sequence not in known
+        ]
+        pending.sender.refusals.extend(lost)
+        self.refused += len(lost)
+        return pending._replace(refusals=(*pending.refusals, *lost), messages=[])
+
+    def unsaved(self) -> int:
+        """Return how many messages wait for the store."""
+        return sum(len(messages) for pending in self._pending.values() for _, messages in pending.messages)
+
+    def _number(self, batch: Batch, bodies: tuple[Body, ...], wall: float) -> list[Message]:
+        ids = range(self._next_id, self._next_id + len(bodies))
+        self._next_id = ids.stop
+        self._dispatch.queue(batch.queue).account(bodies)
+        columns = (ids, repeat(batch.queue), bodies, repeat(1), repeat(wall), repeat(batch.headers))
+        return list(zip(*columns, strict=False))
+
+    def _admit(self, sequence: int, batch: Batch, refusals: list[Refusal]) -> tuple[Body, ...]:
+        """Return the bodies that may go into the queue; note a refusal for each that may not."""
+        bodies = batch.bodies
+        error = self._closed(batch.queue)
+        if error is not None:
+            return self._refuse(sequence, bodies, error, refusals)
+        if max(map(len, bodies)) > self._limits.max_message or not self._fits(batch.queue, bodies):
+            return self._admit_each(sequence, batch, refusals)
+        return bodies
+
+    def _admit_each(self, sequence: int, batch: Batch, refusals: list[Refusal]) -> tuple[Body, ...]:
+        admitted: tuple[Body, ...] = ()
+        for place, body in enumerate(batch.bodies, sequence):
+            if len(body) > self._limits.max_message:
+                self._refuse(place, (body,), too_large(len(body), self._limits.max_message), refusals)
+            elif not self._fits(batch.queue, (*admitted, body)):
+                self._refuse(place, (body,), self._full(batch.queue), refusals)
+            else:
+                admitted = (*admitted, body)
+        return admitted
+
+    def _refuse(
+        self, sequence: int, bodies: tuple[Body, ...], error: ZmuleError, refusals: list[Refusal]
+    ) -> tuple[Body, ...]:
+        reason = str(error)[:1000]
+        refusals.extend(Refusal(sequence + place, error.code, reason) for place in range(len(bodies)))
+        return ()
+
+    def _fits(self, queue: str, bodies: tuple[Body, ...]) -> bool:
+        count, size = self._dispatch.length(queue)
+        return (
+            count + len(bodies) <= self._limits.queue_messages
+            and size + sum(map(len, bodies)) <= self._limits.queue_bytes
+        )
+
+    def _full(self, queue: str) -> QueueFull:
+        count, size = self._dispatch.length(queue)
+        limits = f"{self._limits.queue_messages} messages, {self._limits.queue_bytes} bytes"
+        return QueueFull(f"queue {queue} is full: it holds {count} messages, {size} bytes (limits: {limits})")
+
+    def _closed(self, queue: str) -> ZmuleError | None:
+        """Return why nobody may write to the queue, or None."""
+        kind, _, name = queue.partition(":")
+        if queue == ANY:
+            return None
+        if kind == "farm":
+            return None if self._roster.knows_farm(name) else UnknownFarm(f"there is no farm {name!r}")
+        if kind != "mule" or not name.isascii() or not name.isdecimal() or len(name) > 7:
+            return ProtocolError(f"there is no queue {queue!r}")
+        mule = self._roster.known(int(name))
+        if mule is None:
+            return UnknownMule(f"there is no mule {name}")
+        if mule.reads is False:
+            return NotProgrammed(f"mule {name} is signal-only: it reads no messages")
+        return None
+
+
+def _unseen(frame: Put, seen: int) -> Iterator[tuple[int, Batch]]:
+    """Yield the batches without the first `seen` messages, each with its first sequence number."""
+    sequence = frame.first
+    for batch in frame.batches:
+        skip = min(seen, len(batch.bodies))
+        seen -= skip
+        if skip < len(batch.bodies):
+            yield sequence + skip, batch._replace(bodies=batch.bodies[skip:]) if skip else batch
+        sequence += len(batch.bodies)

@@ -1,0 +1,256 @@
+"""The mules the broker knows: who is which number, what each holds, and how much more it can take.
+
+Credit. A mule reports how many of its threads are blocked, by what they wait for, together with how
+many messages had reached it when it counted. What was sent but not counted yet is on the way, and is
+set against the waiting threads, so that a report that crosses a delivery never buys the same thread
+twice. With threads that wait for different sources, `room` is Hall's condition: one more message fits
+if for every set of sources there are more threads waiting for any of them than messages on the way
+from them.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from typing import NamedTuple
+
+from zmule.core import states
+from zmule.core.events import Peer
+from zmule.core.frames import DIRECT, FARM
+from zmule.core.queues import Message, Queue
+
+
+class MuleSetup(NamedTuple):
+    """A mule of the configuration. `program` is None for a signal-only mule."""
+
+    number: int
+    program: str | None
+    early: bool = False
+
+
+class FarmSetup(NamedTuple):
+    """A farm of the configuration."""
+
+    name: str
+    mules: tuple[int, ...]
+    early: bool = False
+
+
+class Mule:
+    """A mule: a configured number, or a process that joined from outside."""
+
+    __slots__ = (
+        "alone",
+        "buffered",
+        "configured",
+        "early",
+        "epoch",
+        "farms",
+        "heard",
+        "in_flight",
+        "messages",
+        "number",
+        "peer",
+        "pid",
+        "program",
+        "queues",
+        "reads",
+        "received",
+        "restarts",
+        "sent",
+        "session",
+        "settled",
+        "state",
+        "threads",
+        "token",
+    )
+
+    def __init__(self, number: int, *, configured: bool, program: str | None, early: bool = False) -> None:
+        self.number = number
+        self.configured = configured
+        self.program = program
+        self.early = early
+        self.state = "gone"
+        self.pid = 0
+        self.token = b""
+        self.peer: Peer | None = None
+        self.session = b""
+        self.epoch = 0
+        self.heard = 0.0
+        self.farms: tuple[str, ...] = ()
+        self.queues: tuple[Queue, ...] = ()
+        # Whether it reads messages: None for a signal-only mule that has not settled yet.
+        self.reads: bool | None = None if program is None and configured else True
+        self.settled = False
+        self.messages = 0
+        self.restarts = 0
+        self.in_flight: dict[int, Message] = {}
+        self._forget_waits()
+
+    def __repr__(self) -> str:
+        return f"<mule {self.number} {self.state}, {len(self.in_flight)} in flight>"
+
+    def _forget_waits(self) -> None:
+        self.alone = 0
+        self.sent = {DIRECT: 0, FARM: 0}
+        self.received = {DIRECT: 0, FARM: 0}
+        self.threads = [0] * 8
+        self.buffered = 0
+
+    @property
+    def programmed(self) -> bool:
+        """Whether it runs a program of its own, as opposed to the application module."""
+        return self.program is not None or not self.configured
+
+    @property
+    def waiting(self) -> int:
+        """How many of its threads wait for something."""
+        return self.threads[7]
+
+    def turn(self, happening: str) -> None:
+        """Move on in its life-cycle."""
+        self.state = states.step(states.MULE, self.state, happening)
+
+    def connect(self, peer: Peer, session: bytes, epoch: int, now: float) -> None:
+        """Begin an epoch: nothing said in an earlier one counts any more."""
+        self.peer, self.session, self.epoch, self.heard = peer, session, epoch, now
+        self._forget_waits()
+
+    def disconnect(self) -> list[Message]:
+        """End the epoch; return what was in flight, in order of delivery."""
+        held = list(self.in_flight.values())
+        self.in_flight.clear()
+        self.peer = None
+        self.settled = False
+        self._forget_waits()
+        return held
+
+    def report(self, received: tuple[int, int], waits: Iterable[tuple[int, int]], buffered: int) -> None:
+        """Take note of who waits in the mule, as it counted when `received` messages had reached it."""
+        self.received = {DIRECT: received[0], FARM: received[1]}
+        self.buffered = buffered
+        waits = tuple(waits)
+        self.threads = [sum(count for bits, count in waits if bits & sources) for sources in range(8)]
+
+    def room(self, source: int) -> int:
+        """Return how many more messages from the source its waiting threads can take at once."""
+        direct = self.sent[DIRECT] - self.received[DIRECT]
+        farm = self.sent[FARM] - self.received[FARM]
+        own = self.threads[source] - (direct if source == DIRECT else farm)
+        return min(own, self.threads[DIRECT | FARM] - direct - farm)
+
+    def take(self, queue: Queue, messages: list[Message]) -> None:
+        """Put messages into the mule's hands."""
+        self.in_flight.update({message[0]: message for message in messages})
+        self.sent[queue.source] += len(messages)
+        if messages[0][3] > 1:
+            self.alone = messages[0][0]
+
+    def release(self, ids: Iterable[int]) -> list[Message]:
+        """Take messages out of the mule's hands; those it does not hold are passed over."""
+        pop = self.in_flight.pop
+        released = [message for id in ids if (message := pop(id, None)) is not None]
+        if self.alone not in self.in_flight:
+            self.alone = 0
+        return released
+
+    def status(self) -> dict[str, object]:
+        """Return the mule's entry in the broker's status."""
+        return {
+            "id": self.number,
+            "pid": self.pid,
+            "mode": "programmed" if self.programmed else "signal-only",
+            "program": self.program,
+            "state": self.state,
+            "farms": list(self.farms),
+            "waiting": self.waiting,
+            "in_flight": len(self.in_flight),
+            "messages": self.messages,
+            "restarts": self.restarts,
+        }
+
+
+class Roster:
+    """All mules by number and by connection, and the farms that they form."""
+
+    def __init__(self, mules: Iterable[MuleSetup], farms: Iterable[FarmSetup]) -> None:
+        self._mules: dict[int, Mule] = {}
+        self._peers: dict[Peer, Mule] = {}
+        self._joined: dict[str, dict[int, None]] = {}
+        self.farms = {farm.name: farm for farm in farms}
+        for setup in mules:
+            mule = Mule(setup.number, configured=True, program=setup.program, early=setup.early)
+            mule.farms = tuple(farm.name for farm in self.farms.values() if setup.number in farm.mules)
+            self._mules[setup.number] = mule
+
+    def __iter__(self) -> Iterator[Mule]:
+        return iter(self._mules.values())
+
+    def get(self, number: int) -> Mule | None:
+        """Return the mule of that number that is configured or known from earlier, if any."""
+        return self._mules.get(number)
+
+    def at(self, peer: Peer) -> Mule | None:
+        """Return the mule that is connected as this peer, if any."""
+        return self._peers.get(peer)
+
+    def known(self, number: int) -> Mule | None:
+        """Return the mule of that number if it is configured or connected: somebody may write to it."""
+        mule = self._mules.get(number)
+        return mule if mule and (mule.configured or mule.peer is not None) else None
+
+    def connected(self) -> Iterable[Mule]:
+        """Return the mules with a live session, the one not heard of for longest first."""
+        return self._peers.values()
+
+    def free_number(self, taken: Iterable[int] = ()) -> int:
+        """Return the lowest number that is neither configured nor connected nor in `taken`."""
+        busy = {mule.number for mule in self if mule.configured or mule.peer is not None}.union(taken)
+        return next(number for number in range(1, len(busy) + 2) if number not in busy)
+
+    def join(self, number: int, program: str | None) -> Mule:
+        """Return the mule of that number, made if it is not known."""
+        mule = self._mules.get(number)
+        if mule is None:
+            mule = self._mules[number] = Mule(number, configured=False, program=program)
+        return mule
+
+    def connect(self, mule: Mule, peer: Peer, session: bytes, epoch: int, now: float) -> None:
+        """Bind a mule to a connection, and make it a member of its farms."""
+        mule.connect(peer, session, epoch, now)
+        self._peers[peer] = mule
+        for farm in mule.farms:
+            self._joined.setdefault(farm, {})[mule.number] = None
+
+    def disconnect(self, mule: Mule) -> list[Message]:
+        """Unbind a mule from its connection; return what it had in flight. Outsiders are forgotten."""
+        if mule.peer is not None:
+            del self._peers[mule.peer]
+        for farm in mule.farms:
+            self._leave(farm, mule.number)
+        if not mule.configured:
+            del self._mules[mule.number]
+        return mule.disconnect()
+
+    def _leave(self, farm: str, number: int) -> None:
+        members = self._joined.get(farm, {})
+        members.pop(number, None)
+        if not members:
+            self._joined.pop(farm, None)
+
+    def heard(self, peer: Peer, now: float) -> None:
+        """Note a sign of life of a connected mule."""
+        mule = self._peers.pop(peer, None)
+        if mule is not None:
+            mule.heard = now
+            self._peers[peer] = mule
+
+    def knows_farm(self, farm: str) -> bool:
+        """Return whether the farm is configured or has a connected member."""
+        return farm in self.farms or farm in self._joined
+
+    def members(self) -> dict[str, list[int]]:
+        """Return every farm with the numbers of its members, configured and joined."""
+        farms = {name: dict.fromkeys(farm.mules) for name, farm in self.farms.items()}
+        for name, joined in self._joined.items():
+            farms.setdefault(name, {}).update(joined)
+        return {name: list(numbers) for name, numbers in farms.items()}

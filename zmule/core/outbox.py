@@ -1,0 +1,209 @@
+"""A client's session: messages are numbered, kept until the broker has answered for them, and sent again.
+
+What is in `_unsent` goes out in frames of many messages; what was sent stays in `_sent` until a
+`Confirm` covers it. After a reconnect the broker's first word is a `Confirm` of all that it has, and the
+rest is sent once more with the same numbers: nothing is lost and nothing counts twice.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from itertools import groupby
+from operator import itemgetter
+from typing import Any
+
+from zmule.core.frames import (
+    Answer,
+    Ask,
+    Batch,
+    Body,
+    Confirm,
+    Frame,
+    Headers,
+    Pong,
+    Put,
+    Refusal,
+    Welcome,
+)
+from zmule.core.session import Link
+from zmule.core.wire import detail
+from zmule.errors import ProtocolError, ZmuleError, from_code, too_large
+
+FRAME_MESSAGES = 1000
+FRAME_BYTES = 1 << 20
+MAX_FAILURES = 1000
+"""Refusals of messages that nobody waits for are kept for `flush` up to this many; the rest is counted."""
+
+Entry = tuple[int, str, Body, Headers | None, int]
+"""(sequence number, queue, body, headers, size in bytes)"""
+
+
+class Outbox(Link):
+    """A client's session.
+
+    Args:
+        session: 16 random bytes.
+        most_messages: how many messages may be unconfirmed.
+        most_bytes: of how many bytes in all.
+    """
+
+    def __init__(self, session: bytes, *, most_messages: int, most_bytes: int) -> None:
+        super().__init__("client", session, ping_after=1.0, give_up_after=10.0)
+        self.most_messages = most_messages
+        self.most_bytes = most_bytes
+        self.max_message = 0
+        self.confirmed = 0
+        self.failures: deque[Refusal] = deque()
+        self.failed = 0
+        self._last = 0
+        self._bytes = 0
+        self._unsent: deque[Entry] = deque()
+        self._sent: deque[Entry] = deque()
+        self._resuming = False
+        self._awaited: set[int] = set()
+        self._refused: dict[int, ZmuleError] = {}
+        self._request = 0
+        self._asked: dict[int, Ask] = {}
+        self._to_ask: list[int] = []
+        self._answers: dict[int, Answer] = {}
+
+    # What the caller does.
+
+    def put(self, queue: str, body: Body, headers: Headers | None, *, awaited: bool) -> int:
+        """Take a message; return its sequence number. Call only when `fits`.
+
+        Raises:
+            MessageTooLarge: it is over the broker's limit.
+            UnicodeEncodeError: a text that UTF-8 cannot write.
+        """
+        size = byte_size(body)
+        if size > self.max_message:
+            raise too_large(size, self.max_message)
+        self._last += 1
+        self._bytes += size
+        self._unsent.append((self._last, queue, body, headers, size))
+        if awaited:
+            self._awaited.add(self._last)
+        return self._last
+
+    def fits(self) -> bool:
+        """Return whether the outbox takes one more message."""
+        return self.unconfirmed() < self.most_messages and self._bytes < self.most_bytes
+
+    def outcome(self, sequence: int) -> ZmuleError | None:
+        """Return, once, why an awaited message that has been answered for was refused, or None."""
+        self._awaited.discard(sequence)
+        return self._refused.pop(sequence, None)
+
+    def abandon(self, sequence: int) -> None:
+        """Nobody waits for that message any longer. It stays in the outbox and may still be accepted."""
+        self._awaited.discard(sequence)
+        self._refused.pop(sequence, None)
+
+    def failures_since(self) -> tuple[int, list[Refusal]]:
+        """Return, once, how many messages that nobody waited for were refused, and the first of them."""
+        count, refusals = self.failed, list(self.failures)
+        self.failed = 0
+        self.failures.clear()
+        return count, refusals
+
+    def ask(self, what: str, arguments: tuple[Any, ...] = ()) -> int:
+        """Put a question; return the number that its answer bears."""
+        self._request += 1
+        self._asked[self._request] = Ask(self._request, what, arguments)
+        self._to_ask.append(self._request)
+        return self._request
+
+    def answer(self, request: int) -> Answer | None:
+        """Return, once, the answer to a question."""
+        return self._answers.pop(request, None)
+
+    def withdraw(self, request: int) -> None:
+        """Nobody waits for that answer any longer."""
+        self._asked.pop(request, None)
+        self._answers.pop(request, None)
+
+    def unconfirmed(self) -> int:
+        """Return how many messages have no answer yet."""
+        return len(self._unsent) + len(self._sent)
+
+    def unsent(self) -> int:
+        """Return how many messages have not been sent on this connection."""
+        return len(self._unsent)
+
+    # What the link does.
+
+    def details(self) -> dict[str, Any]:
+        return {"floor": self.confirmed}
+
+    def expecting(self) -> bool:
+        return bool(self._sent or self._unsent or self._asked)
+
+    def welcomed(self, frame: Welcome) -> None:
+        self.max_message = detail(frame.details, "max_message", int)
+        self._resuming = True
+
+    def lost(self) -> None:
+        self._unsent.extendleft(reversed(self._sent))
+        self._sent.clear()
+        self._to_ask = list(self._asked)
+
+    def work(self, now: float) -> list[Frame]:
+        frames: list[Frame] = [self._asked[request] for request in self._to_ask if request in self._asked]
+        self._to_ask.clear()
+        while self._unsent and not self._resuming:
+            frames.append(self._frame())
+        return frames
+
+    def take(self, frame: Frame) -> None:
+        if isinstance(frame, Confirm):
+            self._resuming = False
+            self._confirm(frame)
+        elif isinstance(frame, Answer):
+            if self._asked.pop(frame.request, None):
+                self._answers[frame.request] = frame
+        elif not isinstance(frame, Pong):
+            raise ProtocolError(f"{type(frame).__name__} is not for a client")
+
+    def _frame(self) -> Put:
+        """Return the next messages to send, as one frame."""
+        entries: list[Entry] = []
+        size = 0
+        while self._unsent and len(entries) < FRAME_MESSAGES:
+            size += self._unsent[0][4]
+            if entries and size > FRAME_BYTES:
+                break
+            entries.append(self._unsent.popleft())
+        self._sent.extend(entries)
+        return Put(entries[0][0], tuple(_batches(entries)))
+
+    def _confirm(self, frame: Confirm) -> None:
+        for refusal in frame.refusals:
+            self._note(refusal)
+        for entries in (self._sent, self._unsent):
+            while entries and entries[0][0] <= frame.upto:
+                self._bytes -= entries.popleft()[4]
+        self.confirmed = max(self.confirmed, frame.upto)
+
+    def _note(self, refusal: Refusal) -> None:
+        if refusal.sequence in self._awaited:
+            self._refused[refusal.sequence] = from_code(refusal.code, refusal.reason)
+        elif refusal.sequence > self.confirmed:
+            self.failed += 1
+            if len(self.failures) < MAX_FAILURES:
+                self.failures.append(refusal)
+
+
+def byte_size(body: Body) -> int:
+    """Return how many bytes a message has on the wire."""
+    if isinstance(body, str) and not body.isascii():
+        return len(body.encode())
+    return len(body)
+
+
+def _batches(entries: list[Entry]) -> list[Batch]:
+    batches = []
+    for (queue, _), run in groupby(entries, key=lambda entry: (entry[1], id(entry[3]))):
+        group = list(run)
+        batches.append(Batch(queue, tuple(map(itemgetter(2), group)), group[0][3]))
+    return batches

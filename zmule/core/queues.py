@@ -1,0 +1,104 @@
+"""Queues of messages, and the mules that wait at them.
+
+A message is a plain tuple, since there may be millions: nothing is built for one but that and its
+number. Numbers grow with every message accepted, and a queue is always sorted by them: that is what
+"first in, first out" and "back at the head" mean here, and it makes a redelivery a merge.
+
+The mules that could take a message of the queue this instant stand in `idle`, the one that has waited
+longest first. The invariant of the broker is that `ready` and `idle` are never both non-empty, except
+for the time in which a message that must travel alone waits for a mule to have empty hands.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Iterable, Sequence
+from typing import TYPE_CHECKING, NamedTuple
+
+from zmule.core.frames import DIRECT, FARM, Body, Headers
+
+if TYPE_CHECKING:
+    from zmule.core.mules import Mule
+
+Message = tuple[int, str, Body, int, float, Headers | None]
+"""(id, queue's name, body, attempt that its next delivery is, wall clock when accepted, headers)."""
+
+ANY = "any"
+
+
+class Dead(NamedTuple):
+    """A dead letter: the message, why it died, the last mule that had it (0: none), the wall clock then."""
+
+    message: Message
+    reason: str
+    mule: int
+    at: float
+
+
+def mule_queue(number: int) -> str:
+    """Return the name of a mule's own queue."""
+    return f"mule:{number}"
+
+
+def farm_queue(farm: str) -> str:
+    """Return the name of a farm's queue."""
+    return f"farm:{farm}"
+
+
+def again(message: Message) -> Message:
+    """Return the message as it is to be delivered once more."""
+    id, queue, body, attempt, born, headers = message
+    return id, queue, body, attempt + 1, born, headers
+
+
+class Queue:
+    """One queue: what is ready, how much of it is on the books, and who waits."""
+
+    __slots__ = ("bytes", "count", "early", "idle", "name", "readers", "ready", "source", "unread_since")
+
+    def __init__(self, name: str, *, early: bool = False) -> None:
+        self.name = name
+        self.source = FARM if name.startswith("farm:") else DIRECT
+        self.early = early
+        self.ready: deque[Message] = deque()
+        self.count = 0
+        self.bytes = 0
+        self.idle: dict[Mule, None] = {}
+        self.readers = 0
+        self.unread_since: float | None = None
+
+    def __repr__(self) -> str:
+        return f"<queue {self.name}: {len(self.ready)} of {self.count} ready>"
+
+    def account(self, bodies: Sequence[Body], sign: int = 1) -> None:
+        """Count messages in (or, with `sign` -1, out) of the books: ready and in flight."""
+        self.count += sign * len(bodies)
+        self.bytes += sign * sum(map(len, bodies))
+
+    def take(self, most: int) -> list[Message]:
+        """Take up to `most` from the head. A message that is delivered again comes alone."""
+        if most == 1 or self.head_alone():
+            return [self.ready.popleft()]
+        taken: list[Message] = []
+        ready = self.ready
+        for _ in range(min(most, len(ready))):
+            if ready[0][3] > 1:
+                break
+            taken.append(ready.popleft())
+        return taken
+
+    def head_alone(self) -> bool:
+        """Whether the message at the head must travel alone, since it was delivered before."""
+        return bool(self.ready) and self.ready[0][3] > 1
+
+    def put_back(self, messages: Iterable[Message]) -> None:
+        """Put messages back where their numbers belong: the head."""
+        back = sorted(messages, key=_number)
+        while self.ready and self.ready[0][0] < back[-1][0]:
+            back.append(self.ready.popleft())
+        back.sort(key=_number)
+        self.ready.extendleft(reversed(back))
+
+
+def _number(message: Message) -> int:
+    return message[0]

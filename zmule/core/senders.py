@@ -1,0 +1,115 @@
+"""Who sends, and how far each has been answered: what makes a retry no duplicate.
+
+A sender numbers its messages from 1, without a gap, in a session of its own making that outlives its
+connections. `taken` is the last number seen, `confirmed` the last one whose message is safely kept or
+was refused. A message up to `taken` that comes again is passed over. After a reconnect the sender is
+told `confirmed`, and the refusals since its own floor, in case the answer was what got lost.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Iterable, Iterator
+
+from zmule.core.events import Peer
+from zmule.core.frames import Refusal
+from zmule.errors import ProtocolError
+
+WINDOW = 65_536
+"""Most messages that a sender may have unconfirmed; older refusals are forgotten."""
+
+MAX_SESSIONS = 100_000
+SESSION_SECONDS = 3600.0
+"""How long, in seconds, a session without a connection is remembered."""
+
+
+class Sender:
+    """One sender's session."""
+
+    __slots__ = ("confirmed", "left_at", "peer", "refusals", "session", "taken")
+
+    def __init__(self, session: bytes, last: int = 0) -> None:
+        self.session = session
+        self.peer: Peer | None = None
+        self.left_at = 0.0
+        self.taken = last
+        self.confirmed = last
+        self.refusals: deque[Refusal] = deque()
+
+    def accept(self, first: int, count: int) -> int:
+        """Take note of messages `first` and following; return how many of them were seen before.
+
+        Raises:
+            ProtocolError: there is a gap, or too many are unconfirmed.
+        """
+        last = first + count - 1
+        if first > self.taken + 1:
+            raise ProtocolError(f"message {self.taken + 1} is missing before {first}")
+        if last - self.confirmed > WINDOW:
+            raise ProtocolError(f"more than {WINDOW} messages are unconfirmed")
+        seen = min(count, self.taken + 1 - first)
+        self.taken = max(self.taken, last)
+        while self.refusals and self.refusals[0].sequence <= self.taken - WINDOW:
+            self.refusals.popleft()
+        return seen
+
+    def refused_after(self, floor: int) -> tuple[Refusal, ...]:
+        """Return the refusals that a sender which knows of all up to `floor` must be told."""
+        return tuple(refusal for refusal in self.refusals if floor < refusal.sequence <= self.confirmed)
+
+
+class Senders:
+    """All sessions, by session and by connection."""
+
+    def __init__(self) -> None:
+        self._sessions: dict[bytes, Sender] = {}
+        self._peers: dict[Peer, Sender] = {}
+
+    def __iter__(self) -> Iterator[Sender]:
+        return iter(self._sessions.values())
+
+    def at(self, peer: Peer) -> Sender | None:
+        """Return the sender that is connected as this peer, if any."""
+        return self._peers.get(peer)
+
+    def restore(self, session: bytes, last: int, refusals: Iterable[Refusal]) -> None:
+        """Take up a session that the store remembers."""
+        sender = self._sessions[session] = Sender(session, last)
+        sender.refusals.extend(refusals)
+
+    def connect(self, peer: Peer, session: bytes, floor: int) -> Sender:
+        """Bind a session, known or new, to a connection; an older connection of it loses it.
+
+        A broker that does not know the session takes the sender's word for what was answered before.
+        """
+        sender = self._sessions.pop(session, None) or Sender(session, floor)
+        self._sessions[session] = sender
+        if sender.peer is not None:
+            self._peers.pop(sender.peer, None)
+        sender.peer = peer
+        self._peers[peer] = sender
+        return sender
+
+    def disconnect(self, peer: Peer, now: float) -> None:
+        """Forget the connection, keep the session for a while."""
+        sender = self._peers.pop(peer, None)
+        if sender is not None:
+            sender.peer = None
+            sender.left_at = now
+
+    def connected(self) -> int:
+        """Return how many sessions have a connection."""
+        return len(self._peers)
+
+    def expire(self, now: float) -> list[bytes]:
+        """Forget sessions that are long without a connection, or too many; return which."""
+        idle = [sender for sender in self if sender.peer is None and sender.taken == sender.confirmed]
+        surplus = max(0, len(self._sessions) - MAX_SESSIONS)
+        gone = [
+            sender.session
+            for place, sender in enumerate(sorted(idle, key=lambda sender: sender.left_at))
+            if place < surplus or now - sender.left_at > SESSION_SECONDS
+        ]
+        for session in gone:
+            del self._sessions[session]
+        return gone

@@ -1,0 +1,49 @@
+"""The broker's status as plain data: what `zmule status --json` prints and `Client.status()` returns."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from zmule.core.instant import Instant
+from zmule.core.queues import ANY, Queue
+
+if TYPE_CHECKING:
+    from zmule.core.broker import Broker
+
+
+def status(broker: Broker, now: Instant) -> dict[str, Any]:
+    """Return the status; its keys are documented in docs/commands.rst."""
+    dispatch, intake = broker.dispatch, broker.intake
+    return {
+        "broker": {
+            **broker.setup.about,
+            "uptime_s": now.mono - broker.started.mono,
+            "stopping": broker.stopping,
+            "clients": broker.senders.connected(),
+            "limits": broker.limits._asdict(),
+        },
+        "mules": [mule.status() for mule in sorted(broker.roster, key=lambda mule: mule.number)],
+        "farms": broker.roster.members(),
+        "queues": {name: _queue(queue, now.wall) for name, queue in sorted(dispatch.queues.items())},
+        "dead": {"count": len(broker.dead)},
+        "totals": {
+            "accepted": intake.accepted,
+            "delivered": dispatch.delivered,
+            "acked": broker.acked,
+            "redelivered": dispatch.redelivered,
+            "refused": intake.refused,
+            "dead": len(broker.dead),
+        },
+    }
+
+
+def _queue(queue: Queue, wall: float) -> dict[str, Any]:
+    entry: dict[str, Any] = {
+        "ready": len(queue.ready),
+        "in_flight": queue.count - len(queue.ready),
+        "bytes": queue.bytes,
+        "oldest_age_s": max(0.0, wall - queue.ready[0][4]) if queue.ready else None,
+    }
+    if queue.name == ANY or queue.count:
+        entry["no_reader_since"] = queue.unread_since
+    return entry

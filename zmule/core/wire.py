@@ -1,0 +1,245 @@
+"""Bytes to frames and back, trusting nothing.
+
+`decode` is the only way in for what a peer sent. Each frame has a list of checks, one a field, that
+runs before any of the broker sees it, so that the code behind it may rely on types and ranges. Whatever
+is wrong is a `ProtocolError` that names the frame and field. Checks of the hot frames (PUT, REPORT,
+DELIVER) look at whole columns with C-speed builtins (`set(map(type, …))`), never at one message at a time.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any, TypeVar, cast
+
+import msgpack
+
+from zmule.core.frames import (
+    NUMBERS,
+    Answer,
+    Ask,
+    Batch,
+    Broadcast,
+    Bye,
+    Confirm,
+    Deliver,
+    Farewell,
+    Frame,
+    Hello,
+    Nack,
+    Parcel,
+    Ping,
+    Pong,
+    Put,
+    Recall,
+    Refusal,
+    Refused,
+    Report,
+    Reset,
+    Return,
+    Settled,
+    Welcome,
+)
+from zmule.errors import ProtocolError
+
+MAX_NAME = 200
+"""Longest queue name, program name, error code or request name, in characters."""
+
+MAX_REASON = 1000
+MAX_HEADERS = 32
+FRAME_OVERHEAD = 64 * 1024
+"""What a frame may need on top of the bodies that it carries, in bytes."""
+
+Check = Callable[[Any], Any]
+Kind = TypeVar("Kind")
+
+encode_value = cast(Callable[[Any], bytes], msgpack.Packer(use_bin_type=True, autoreset=True).pack)
+"""Not for use from two threads at once; every owner of a socket encodes in its own thread or lock."""
+
+
+class Invalid(Exception):
+    """A field failed its check."""
+
+
+def _is(kind: type) -> Check:
+    def check(value: Any) -> Any:
+        if type(value) is not kind:
+            raise Invalid(f"is {type(value).__name__}, not {kind.__name__}")
+        return value
+
+    return check
+
+
+def _number(least: int, most: int) -> Check:
+    def check(value: Any) -> int:
+        if type(value) is not int or not least <= value <= most:
+            raise Invalid(f"is not a whole number from {least} to {most}")
+        return value
+
+    return check
+
+
+def _text(most: int) -> Check:
+    def check(value: Any) -> str:
+        if type(value) is not str or len(value) > most:
+            raise Invalid(f"is not a text of at most {most} characters")
+        return value
+
+    return check
+
+
+def _seconds(value: Any) -> float:
+    if type(value) not in (int, float) or not 0 <= value < 1e12:
+        raise Invalid("is not a number of seconds")
+    return float(value)
+
+
+def _session(value: Any) -> bytes:
+    if type(value) is not bytes or len(value) != 16:
+        raise Invalid("is not 16 bytes")
+    return value
+
+
+def _details(value: Any) -> dict[str, Any]:
+    if type(value) is not dict or len(value) > 64 or set(map(type, value)) - {str}:
+        raise Invalid("is not a map of names")
+    return value
+
+
+def _column(kinds: frozenset[type], what: str) -> Check:
+    def check(value: Any) -> tuple[Any, ...]:
+        if type(value) is not tuple or not kinds.issuperset(map(type, value)):
+            raise Invalid(f"is not a list of {what}")
+        return value
+
+    return check
+
+
+_anything = _column(frozenset({int, float, str, bytes, bool, tuple, dict, type(None)}), "values")
+_bodies = _column(frozenset({str, bytes}), "texts or bytes")
+_whole = _column(frozenset({int}), "whole numbers")
+
+
+def _ids(value: Any) -> tuple[int, ...]:
+    ids = cast(tuple[int, ...], _whole(value))
+    if ids and not (min(ids) > 0 and max(ids) < 2**63):
+        raise Invalid("has an id out of range")
+    return ids
+
+
+def _headers(value: Any) -> Any:
+    if value is None:
+        return None
+    plain = {str, bytes, int, float, bool, type(None)}
+    if type(value) is not dict or len(value) > MAX_HEADERS or not plain.issuperset(map(type, value.values())):
+        raise Invalid(f"is not a map of at most {MAX_HEADERS} plain values")
+    if set(map(type, value)) - {str}:
+        raise Invalid("has a header whose name is not a text")
+    return value
+
+
+def _records(kind: Any, *checks: Check) -> Check:
+    def check(value: Any) -> tuple[Any, ...]:
+        if type(value) is not tuple:
+            raise Invalid("is not a list")
+        return tuple([_record(kind, checks, item) for item in value])
+
+    return check
+
+
+def _record(kind: Any, checks: tuple[Check, ...], item: Any) -> Any:
+    if type(item) is not tuple or len(item) != len(checks):
+        raise Invalid(f"has an entry that is not a list of {len(checks)}")
+    return kind(*[check(field) for check, field in zip(checks, item, strict=True)])
+
+
+def _pair(*fields: Any) -> tuple[Any, ...]:
+    return fields
+
+
+def _received(value: Any) -> Any:
+    counts = _whole(value)
+    if len(counts) != 2 or min(counts) < 0 or max(counts) >= 2**63:
+        raise Invalid("is not two counts")
+    return counts
+
+
+def _parcels(value: Any) -> Any:
+    for parcel in (parcels := _parcel_records(value)):
+        if len(parcel.ids) != len(parcel.bodies):
+            raise Invalid("has a parcel with more ids than bodies, or fewer")
+    return parcels
+
+
+_name = _text(MAX_NAME)
+_reason = _text(MAX_REASON)
+_count = _number(0, 2**63 - 1)
+_parcel_records = _records(Parcel, _name, _number(1, 2**31), _ids, _bodies, _headers)
+_waits = _records(_pair, _number(1, 7), _number(0, 1_000_000))
+_version = _number(1, 1000)
+
+CHECKS: dict[type[Frame], tuple[Check, ...]] = {
+    Hello: (_version, _name, _session, _details),
+    Put: (_number(1, 2**63 - 1), _records(Batch, _name, _bodies, _headers)),
+    Report: (_count, _ids, _received, _waits, _count),
+    Nack: (_count, _ids),
+    Return: (_count, _ids),
+    Settled: (_count,),
+    Ping: (_count, _seconds),
+    Bye: (_count, _ids),
+    Ask: (_count, _name, _anything),
+    Welcome: (_version, _session, _count, _details),
+    Refused: (_name, _reason),
+    Confirm: (_count, _records(Refusal, _count, _name, _reason)),
+    Deliver: (_count, _parcels),
+    Recall: (_count, _count),
+    Pong: (_count, _count),
+    Reset: (_name, _reason),
+    Farewell: (),
+    Answer: (_count, _name, lambda value: value),
+    Broadcast: (_count, _name),
+}
+KINDS: dict[int, type[Frame]] = {number: kind for kind, number in NUMBERS.items()}
+
+
+def detail(details: dict[str, Any], name: str, kind: type[Kind]) -> Kind:
+    """Return the detail of that name, of a Hello or Welcome.
+
+    Raises:
+        ProtocolError: it is missing, or of another type.
+    """
+    value = details.get(name)
+    if type(value) is not kind:
+        raise ProtocolError(f"detail {name} is {type(value).__name__}, not {kind.__name__}")
+    return value
+
+
+def encode(frame: Frame) -> bytes:
+    """Return the bytes of a frame."""
+    return encode_value((NUMBERS[type(frame)], *frame))
+
+
+def decode(data: bytes) -> Frame:
+    """Return the frame that the bytes stand for.
+
+    Raises:
+        ProtocolError: they stand for none; the text says which frame and field is wrong, and how.
+    """
+    kind, fields = _open(data)
+    checks = CHECKS[kind]
+    if len(fields) < len(checks):
+        raise ProtocolError(f"{kind.__name__} has {len(fields)} fields, not {len(checks)}")
+    try:
+        checked = [check(field) for check, field in zip(checks, fields, strict=False)]
+    except Invalid as error:
+        raise ProtocolError(f"{kind.__name__}: a field {error}") from None
+    return cast(Callable[..., Frame], kind)(*checked)
+
+
+def _open(data: bytes) -> tuple[type[Frame], tuple[Any, ...]]:
+    try:
+        value = msgpack.unpackb(data, use_list=False, strict_map_key=True, max_ext_len=0)
+    except Exception as error:  # msgpack's own errors have no common base, and bad UTF-8 is a third kind
+        raise ProtocolError(f"not msgpack: {type(error).__name__}") from None
+    if type(value) is not tuple or not value or type(value[0]) is not int or value[0] not in KINDS:
+        raise ProtocolError("not a frame: no list that begins with the number of one")
+    return KINDS[value[0]], value[1:]

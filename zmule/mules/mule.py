@@ -1,0 +1,422 @@
+"""A mule as its program sees it: threads that block until there is a message for them.
+
+Plain code is crash-safe: a thread's next `get_msg` acknowledges the message that this thread got
+before, and `close` (a clean end of the program) acknowledges the last one of each. What is not
+acknowledged, since the thread raised or the process was killed, is delivered again.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import signal
+import socket
+import threading
+import time
+import weakref
+from collections.abc import Callable, Iterable, Iterator
+from types import TracebackType
+from typing import cast
+
+from zmule import process
+from zmule.core.frames import DIRECT, FARM, Body, Headers
+from zmule.core.inbox import Delivery, Inbox, Waiter
+from zmule.endpoints import default_endpoint
+from zmule.errors import BrokerUnavailable, MuleStopped, ZmuleError
+from zmule.mules.receiver import Receiver
+
+FAREWELL_SECONDS = 2.0
+LOOK_SECONDS = 1.0
+"""Most that a get with timeout 0 waits for the broker to say that there is nothing."""
+
+
+class Message:
+    """A message with its circumstances, as `Mule.message` gives it.
+
+    Attributes:
+        body: text or bytes, as it was sent.
+        attempt: 1 at the first delivery, then 2, 3, …
+        queue: where it came from: `any`, `mule:N` or `farm:NAME`.
+        headers: what its sender let travel along.
+    """
+
+    __slots__ = ("attempt", "body", "headers", "queue")
+
+    def __init__(self, delivery: Delivery) -> None:
+        self.body: Body = delivery.body
+        self.attempt = delivery.attempt
+        self.queue = delivery.queue
+        self.headers: Headers = delivery.headers or {}
+
+
+class _Waiter(Waiter):
+    """A waiter whose thread sleeps on a lock."""
+
+    __slots__ = ("interrupted", "interruptible", "lock", "main", "thread")
+
+    def __init__(self, bits: int, interruptible: bool) -> None:
+        super().__init__(bits)
+        self.interruptible = interruptible
+        self.interrupted = False
+        self.thread = threading.current_thread()
+        self.main = self.thread is threading.main_thread()
+        self.lock = threading.Lock()
+        self.lock.acquire()
+
+    def wake(self) -> None:
+        if self.lock.locked():
+            self.lock.release()
+
+
+class Interrupted(Exception):
+    """A get was ended by an operating system signal that the program handles."""
+
+
+class Mule:
+    """This process as a mule of a running broker.
+
+    Registers at once, and again after every loss of the connection, with pauses that grow. Used by any
+    number of threads. In a forked child it is unusable: the mule is the parent.
+
+    Args:
+        number: the mule's number; 0 takes a free one.
+        farms: names of the farms to join.
+        endpoint: the broker's endpoint, default as for `Client`.
+        program: what `zmule status` shows as its program.
+        timeout: seconds to wait for the first registration; None waits for ever.
+
+    Raises:
+        NumberInUse: another process is that mule.
+        NotPermitted: the number belongs to a mule that `zmuled` starts itself.
+        BrokerUnavailable: no broker has answered in time.
+    """
+
+    def __init__(
+        self,
+        number: int = 0,
+        *,
+        farms: Iterable[str] = (),
+        endpoint: str | None = None,
+        program: str = "",
+        timeout: float | None = 5.0,
+        token: bytes = b"",
+    ) -> None:
+        self.endpoint = endpoint or default_endpoint(os.environ)
+        self._pid = os.getpid()
+        self._mutex = threading.Lock()
+        self._moved = threading.Condition(self._mutex)
+        self._waiters: set[_Waiter] = set()
+        self._hands: dict[threading.Thread, Delivery] = {}
+        self._supervised = bool(token)
+        self._stopping = False
+        self._inside = 0
+        self._stop_signal = 0
+        self._closed = False
+        self._inbox = Inbox(
+            os.urandom(16), number=number, farms=farms, program=program, pid=self._pid, token=token
+        )
+        self._receiver = Receiver(self.endpoint, self._inbox, self._mutex, self._notice)
+        process.register(self)
+        self._register(timeout)
+
+    def _register(self, timeout: float | None) -> None:
+        with self._mutex:
+            registered = self._moved.wait_for(lambda: self._inbox.epoch or self._inbox.error, timeout)
+            error = self._inbox.error
+        if not registered or error is not None:
+            self._receiver.close()
+            self._closed = True
+            raise error or BrokerUnavailable(
+                f"no broker within reach at {self.endpoint} for {timeout:g} s: nobody answers"
+            )
+
+    def after_fork(self) -> None:
+        """In the child: the mule is the parent, this is none."""
+        if not self._closed:
+            self._closed = True
+            self._receiver.abandon()
+
+    # What a program calls.
+
+    @property
+    def mule_id(self) -> int:
+        """The mule's number. Stands for `uwsgi.mule_id`."""
+        return self._inbox.number
+
+    @property
+    def farms(self) -> tuple[str, ...]:
+        """The farms that the mule is a member of, in the order in which they are served."""
+        return self._inbox.farms
+
+    def in_farm(self, name: str) -> bool:
+        """Return whether the mule is a member of the farm. Stands for `uwsgi.in_farm`."""
+        return name in self._inbox.farms
+
+    def get_msg(self, timeout: float | None = None, *, farms: bool = True) -> Body | None:
+        """Wait for a message; acknowledge the one that this thread got before.
+
+        Stands for `uwsgi.mule_get_msg`.
+
+        Args:
+            timeout: seconds to wait, 0 to look only, None for ever.
+            farms: whether messages to the mule's farms will do, too.
+
+        Returns:
+            The message, text or bytes as it was sent; None when the time is over.
+
+        Raises:
+            MuleStopped: the mule is to end; a `SystemExit`.
+            ZmuleError: the mule is closed, or the broker does not take it any longer.
+        """
+        return _body(self.receive(DIRECT | (FARM if farms else 0), timeout))
+
+    def farm_get_msg(self, timeout: float | None = None) -> Body | None:
+        """Wait for a message to one of the mule's farms. Stands for `uwsgi.farm_get_msg`.
+
+        Otherwise as `get_msg`.
+        """
+        return _body(self.receive(FARM, timeout))
+
+    def ack(self) -> None:
+        """Acknowledge now the message that this thread got last, instead of at its next get."""
+        with self._mutex:
+            self._finish_last()
+            self._receiver.ring()
+
+    def nack(self) -> None:
+        """Give up on the message that this thread got last: it will be delivered again."""
+        with self._mutex:
+            self._let_go(self._inbox.fail)
+            self._receiver.ring()
+
+    @contextlib.contextmanager
+    def message(self, timeout: float | None = None, *, farms: bool = True) -> Iterator[Message | None]:
+        """Work on one message: acknowledged when the block ends, delivered again when it raises.
+
+        Args, and what it gives besides a `Message`: as `get_msg`.
+        """
+        delivery = self.receive(DIRECT | (FARM if farms else 0), timeout)
+        try:
+            yield Message(delivery) if delivery else None
+        except BaseException:
+            self.nack()
+            raise
+        self.ack()
+
+    def stop(self) -> None:
+        """Take no more messages: gets raise `MuleStopped` as soon as their thread holds none."""
+        with self._mutex:
+            self._stopping = True
+            self._notice()
+
+    def close(self) -> None:
+        """Acknowledge what this thread and threads that have ended got last, and leave the broker.
+
+        What other threads are still working on will be delivered again.
+        """
+        self._end(self._finish_last)
+
+    def abort(self) -> None:
+        """Leave the broker without acknowledging what this thread got last: the program has failed."""
+        self._end(lambda: None)
+
+    def _end(self, finish: Callable[[], None]) -> None:
+        if self._closed or self._pid != os.getpid():
+            return
+        with self._mutex:
+            finish()
+            self._sweep()
+            self._stopping = True
+            self._inbox.bid_farewell()
+            self._notice()
+            self._receiver.ring()
+            self._moved.wait_for(lambda: self._inbox.gone or self._inbox.state != "up", FAREWELL_SECONDS)
+            self._closed = True
+            self._notice()
+        self._receiver.close()
+
+    def __enter__(self) -> Mule:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        if kind is None or issubclass(kind, MuleStopped):
+            self.close()
+        else:
+            self.abort()
+
+    # What the runner calls.
+
+    def settle(self) -> None:
+        """Tell the broker that the application is loaded."""
+        with self._mutex:
+            self._inbox.settle()
+            self._receiver.ring()
+
+    @property
+    def stopping(self) -> bool:
+        """Whether the mule is to end."""
+        return self._stopping
+
+    def working(self) -> int:
+        """Return how many threads are working on a message."""
+        with self._mutex:
+            self._sweep()
+            return len(self._hands)
+
+    def receive(self, sources: int, timeout: float | None, *, interruptible: bool = False) -> Delivery | None:
+        """Wait for a message from the sources (bits of `core.frames`); what the gets above are made of.
+
+        Raises:
+            Interrupted: the program's handler of an operating system signal has run, and `interruptible`.
+        """
+        waiter = _Waiter(sources, interruptible)
+        self._inside += waiter.main
+        try:
+            return self._receive(waiter, timeout)
+        finally:
+            self._inside -= waiter.main
+
+    def take_signals(self) -> None:
+        """Have SIGTERM and SIGINT stop the mule, and handlers of the program's end interruptible gets.
+
+        To be called once, in the main thread.
+        """
+        for number in (signal.SIGTERM, signal.SIGINT):
+            signal.signal(number, self._on_signal)
+        alarm, wakeup = socket.socketpair()
+        for end in (alarm, wakeup):
+            end.setblocking(False)
+        signal.set_wakeup_fd(wakeup.detach(), warn_on_full_buffer=False)
+        self._receiver.listen(alarm, self._interrupt)
+
+    def wait_for_stop(self) -> None:
+        """Block until the mule is to end; then raise as a get does."""
+        self._inside += 1
+        with self._mutex:
+            self._moved.wait_for(lambda: self._stopping or self._inbox.error is not None)
+            self._stay_or_stop()
+
+    # Inside. What begins with an underscore is called with the mutex held, unless it says otherwise.
+
+    def _on_signal(self, number: int, _frame: object) -> None:
+        """Stop: here and now if nobody works on anything, else when the last one has finished.
+
+        Runs in the main thread, between any two of its instructions, and so must not take the mutex. A
+        second signal does not wait for the work.
+        """
+        again, self._stop_signal = self._stop_signal == number, number
+        self._stopping = True
+        self._receiver.wake()
+        if self._hands:
+            if again:
+                signal.signal(number, signal.SIG_DFL)
+                signal.raise_signal(number)
+        elif not self._inside:
+            raise MuleStopped(0)
+
+    def _receive(self, waiter: _Waiter, timeout: float | None) -> Delivery | None:
+        # Without the mutex.
+        with self._mutex:
+            self._finish_last()
+            self._stay_or_stop()
+            self._inbox.wait(waiter, probe=timeout == 0)
+            self._waiters.add(waiter)
+            self._receiver.ring()
+        try:
+            if waiter.delivery is None:
+                waiter.lock.acquire(timeout=_lock_timeout(timeout))
+        finally:
+            with self._mutex:
+                self._waiters.discard(waiter)
+                self._inbox.leave(waiter)
+                if waiter.delivery is not None:
+                    self._hands[waiter.thread] = waiter.delivery
+                    self._inbox.start(waiter.delivery, time.monotonic())
+                self._receiver.ring()
+        if waiter.delivery is None:
+            with self._mutex:
+                self._stay_or_stop()
+            if waiter.interrupted:
+                raise Interrupted
+        return waiter.delivery
+
+    def _interrupt(self, signals: bytes) -> None:
+        if any(signal.getsignal(number) != self._on_signal for number in signals):
+            for waiter in self._waiters:
+                if waiter.main and waiter.interruptible:
+                    waiter.interrupted = True
+                    waiter.wake()
+
+    def _stay_or_stop(self) -> None:
+        """Raise if this thread shall get no message: the mule is ending, or is none any more.
+
+        The main thread is told to end only after the others have finished their work, since its end is
+        that of the process.
+        """
+        if self._pid != os.getpid():
+            raise ZmuleError(f"this process is a fork of mule {self._inbox.number}, not that mule")
+        if self._stopping and threading.current_thread() is threading.main_thread():
+            self._moved.wait_for(lambda: self._closed or not self._busy_threads())
+        if self._stopping or self._closed:
+            raise MuleStopped(0)
+        if self._inbox.error is not None:
+            raise self._inbox.error
+
+    def _busy_threads(self) -> bool:
+        self._sweep()
+        return bool(self._hands)
+
+    def _finish_last(self) -> None:
+        self._let_go(self._inbox.finish)
+
+    def _let_go(self, how: Callable[[Delivery], None]) -> None:
+        delivery = self._hands.pop(threading.current_thread(), None)
+        if delivery is not None:
+            how(delivery)
+            self._moved.notify_all()
+
+    def _sweep(self) -> None:
+        """Settle the messages of threads that have ended: a return finishes them, an exception does not."""
+        for thread in [thread for thread in self._hands if not thread.is_alive()]:
+            delivery = self._hands.pop(thread)
+            (self._inbox.fail if thread in _failed else self._inbox.finish)(delivery)
+
+    def _notice(self) -> None:
+        """Something happened that a thread may wait for."""
+        self._sweep()
+        if self._supervised and self._inbox.stop_asked:
+            self._stopping = True
+        if self._stopping or self._closed or self._inbox.error is not None:
+            for waiter in self._waiters:
+                waiter.wake()
+            if self._stop_signal and not self._hands and not self._inside and not self._closed:
+                signal.pthread_kill(cast(int, threading.main_thread().ident), self._stop_signal)
+        self._moved.notify_all()
+
+
+def _body(delivery: Delivery | None) -> Body | None:
+    return delivery.body if delivery else None
+
+
+def _lock_timeout(timeout: float | None) -> float:
+    """Return the timeout of a lock for that of a get: a look (0) ends when the broker has answered it."""
+    if timeout is None:
+        return -1
+    return min(timeout or LOOK_SECONDS, threading.TIMEOUT_MAX)
+
+
+_failed: weakref.WeakSet[threading.Thread] = weakref.WeakSet()
+_excepthook = threading.excepthook
+
+
+def _note_failure(arguments: threading.ExceptHookArgs) -> None:
+    """Remember threads that ended by an exception, then do what would have been done."""
+    clean = isinstance(arguments.exc_value, SystemExit) and not arguments.exc_value.code
+    if arguments.thread is not None and not clean:
+        _failed.add(arguments.thread)
+    _excepthook(arguments)
+
+
+threading.excepthook = _note_failure

@@ -1,0 +1,171 @@
+"""Runs a program as a mule: a script, a callable, or the application module of a signal-only mule.
+
+`zmuled` starts `python -m zmule.mules.runner` for each of its mules; `zmule run` does the same in its own
+process. The mule registers first and loads then, so that the broker knows it as starting. How the
+program ends decides about the message in hand: a clean end acknowledges it, anything else does not.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import importlib
+import os
+import signal
+import sys
+import threading
+import traceback
+import types
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import NoReturn
+
+from zmule import compat, current
+from zmule.errors import ConfigError, MuleStopped, ZmuleError
+from zmule.mules.mule import Mule
+
+PR_SET_PDEATHSIG = 1
+REGISTER_SECONDS = 30.0
+
+
+def main(arguments: Sequence[str] | None = None) -> NoReturn:
+    """Run as a process that `zmuled` has started: its number, token and supervisor are in the environment.
+
+    Args:
+        arguments: `PROGRAM`, or `--app` and perhaps `MODULE` for a signal-only mule.
+    """
+    program, *more = sys.argv[1:] if arguments is None else arguments
+    environ = os.environ
+    die_with(int(environ.pop("ZMULE_SUPERVISOR")))
+    number, token = int(environ.pop("ZMULE_NUMBER")), bytes.fromhex(environ.pop("ZMULE_TOKEN"))
+    name = "" if program == "--app" else program
+    try:
+        mule = Mule(number, token=token, program=name, timeout=REGISTER_SECONDS)
+    except ZmuleError as error:
+        fail(error)
+    run(mule, application(more[0] if more else None, mule) if program == "--app" else load(program))
+
+
+def run(mule: Mule, program: Callable[[], object]) -> NoReturn:
+    """Run a program as the mule, in this process, to its end; then end the process."""
+    compat.install()
+    current.set_mule(mule)
+    mule.take_signals()
+    status = 1
+    try:
+        program()
+        join_threads()
+        status = 0
+    except SystemExit as end:
+        status = exit_status(end)
+        join_threads()
+    except ZmuleError as error:
+        print(f"zmule: {error}", file=sys.stderr)
+        status = error.exit_code
+    except BaseException:
+        traceback.print_exc()
+    if status == 0:
+        mule.close()
+    else:
+        mule.abort()
+    sys.exit(status)
+
+
+def load(program: str) -> Callable[[], object]:
+    """Return what runs the program: the path of a script that ends in `.py`, or `package.module:callable`.
+
+    Nothing is read or imported before it is called.
+    """
+    return (lambda: run_script(program)) if program.endswith(".py") else (lambda: run_callable(program))
+
+
+def run_script(path: str) -> None:
+    """Run a script as `__main__`, with its folder and the working folder to import from."""
+    try:
+        source = Path(path).read_bytes()
+    except OSError as error:
+        raise ConfigError(f"cannot read the program {path}: {error.strerror}") from None
+    module = types.ModuleType("__main__")
+    module.__dict__.update(__file__=path, __builtins__=__builtins__)
+    sys.modules["__main__"] = module
+    sys.argv = ["uwsgi"]
+    make_importable(os.path.dirname(os.path.abspath(path)), os.getcwd())  # noqa: PTH100, PTH109, PTH120
+    exec(compile(source, path, "exec", dont_inherit=True), module.__dict__)
+
+
+def run_callable(program: str) -> object:
+    """Import a module and call something in it without arguments."""
+    name, _, attribute = program.partition(":")
+    make_importable(os.getcwd())  # noqa: PTH109
+    target: object = import_module(name)
+    for part in attribute.split("."):
+        try:
+            target = getattr(target, part)
+        except AttributeError:
+            raise ConfigError(f"the program {program}: {name} has no {attribute!r}") from None
+    if not callable(target):
+        raise ConfigError(f"the program {program}: {attribute!r} cannot be called")
+    return target()
+
+
+def application(module: str | None, mule: Mule) -> Callable[[], object]:
+    """Return what a signal-only mule does: load the application module, if any, and wait for its end."""
+
+    def serve() -> None:
+        if module is not None:
+            make_importable(os.getcwd())  # noqa: PTH109
+            import_module(module)
+        mule.settle()
+        mule.wait_for_stop()
+
+    return serve
+
+
+def import_module(name: str) -> types.ModuleType:
+    """Import a module; say which one is missing if one is."""
+    try:
+        return importlib.import_module(name)
+    except ModuleNotFoundError as error:
+        raise ConfigError(f"cannot import {name}: {error}") from None
+
+
+def make_importable(*folders: str) -> None:
+    """Put folders at the front of the import path, once."""
+    sys.path[:0] = [folder for folder in dict.fromkeys(folders) if folder not in sys.path]
+
+
+def join_threads() -> None:
+    """Wait for the program's threads, as the interpreter does before it ends."""
+    for thread in threading.enumerate():
+        if thread is not threading.current_thread() and not thread.daemon:
+            thread.join()
+
+
+def exit_status(end: SystemExit) -> int:
+    """Return the exit status that a `SystemExit` asks for; a text is printed and means 1."""
+    if end.code is None or isinstance(end, MuleStopped):
+        return 0
+    if isinstance(end.code, int):
+        return end.code
+    print(end.code, file=sys.stderr)
+    return 1
+
+
+def die_with(supervisor: int) -> None:
+    """Have the kernel kill this process when the supervisor ends.
+
+    With it ends the only one who could take an acknowledgement: the next broker delivers the message in
+    hand again, and two must not work on it at a time.
+    """
+    ctypes.CDLL(None, use_errno=True).prctl(PR_SET_PDEATHSIG, signal.SIGKILL, 0, 0, 0)
+    if os.getppid() != supervisor:
+        sys.exit(0)
+
+
+def fail(error: ZmuleError) -> NoReturn:
+    """End the process with an error's line and exit code."""
+    print(f"zmule: {error}", file=sys.stderr)
+    sys.exit(error.exit_code)
+
+
+if __name__ == "__main__":
+    main()
