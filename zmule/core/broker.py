@@ -355,11 +355,11 @@ class Broker:
         if mule is None or frame.epoch != mule.epoch or mule.settled or mule.programmed:
             return
         mule.settled = True
-        mule.turn("joined")
-        self._settle_state(mule)
         if not mule.reads:
             mule.reads = False
             self._bury_all(mule_queue(mule.number), f"mule {mule.number} is signal-only: it reads none")
+        mule.turn("joined")
+        self._settle_state(mule)
 
     def _settle_state(self, mule: Mule) -> None:
         """Make idle and busy true again: idle is a mule with nothing in its hands and a thread that waits."""
@@ -450,6 +450,20 @@ class Broker:
             self._send(peer, Answer(frame.request, "", None))
         else:
             self._send(peer, Answer(frame.request, "unknown-question", f"no such question: {frame.what!r}"))
+
+    def manned(self) -> bool:
+        """Return whether every configured mule is at its work, or given up."""
+        return all(mule.state not in ("gone", "starting") for mule in self.roster if mule.configured)
+
+    def summary(self) -> str:
+        """Return one line on how things stand, for the service manager."""
+        mules = [mule for mule in self.roster if mule.configured]
+        failed = sum(mule.state == "failed" for mule in mules)
+        return f"{len(mules) - failed} of {len(mules)} mules are at work"
+
+    def left(self) -> int:
+        """Return how many messages are on the books."""
+        return sum(queue.count for queue in self.dispatch.queues.values())
 
     # What must always hold.
 

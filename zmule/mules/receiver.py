@@ -82,12 +82,18 @@ class Receiver:
             while not self._closing:
                 self._turn()
         except ZmuleError as error:  # nothing a retry would mend: whoever waits is told
-            with self._mutex:
-                self._inbox.error = error
-                self._changed()
+            self._fail(error)
+        except Exception as error:
+            self._fail(ZmuleError(f"the receiver thread has failed: {error!r}"))
+            raise
         finally:
             self._connection.close()
             self._unsubscribe()
+
+    def _fail(self, error: ZmuleError) -> None:
+        with self._mutex:
+            self._inbox.error = error
+            self._changed()
 
     def _turn(self) -> None:
         now = time.monotonic()
@@ -115,7 +121,7 @@ class Receiver:
 
     def _poll(self, flags: int, wait: int) -> dict[object, int]:
         sockets: list[tuple[object, int]] = [(self._connection.socket, flags), (self._bell.descriptor, READ)]
-        sockets += [(socket, READ) for one in (self._connection.monitor, self._broadcasts) if one]
+        sockets += [(one, READ) for one in (self._connection.monitor, self._broadcasts) if one is not None]
         if self._alarm is not None:
             sockets.append((self._alarm.fileno(), READ))
         return dict(zmq.zmq_poll(sockets, wait))  # type: ignore[arg-type]  # it takes descriptors, too

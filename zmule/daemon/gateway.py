@@ -1,0 +1,163 @@
+"""The broker's sockets: ROUTER for what must arrive, PUB for broadcasts, and a monitor for deaths.
+
+Three facts about libzmq shape it. A ROUTER drops in silence what it cannot send, unless it is told
+ROUTER_MANDATORY and never blocks: then a missing peer is an error, which becomes `PeerVanished`, and so
+is a full one, whose frames wait here and are tried again. A death is told by the monitor as the number
+of a file descriptor; which peer that was is known from the first frame that came over it. And a new
+connection may get the number of a dead one, so what the monitor has to say is read before a new peer's
+descriptor is noted.
+"""
+
+from __future__ import annotations
+
+import contextlib
+from collections import deque
+from collections.abc import Iterable
+
+import zmq
+from zmq.utils.monitor import recv_monitor_message
+
+from zmule import process
+from zmule.connection import Socket
+from zmule.core.events import Event, FrameReceived, FrameRejected, Peer, PeerVanished
+from zmule.core.frames import Broadcast, Frame
+from zmule.core.wire import FRAME_OVERHEAD, decode, encode
+from zmule.daemon.holding import Holding
+from zmule.errors import ProtocolError
+
+FRAMES_A_TURN = 1000
+RETRY_SECONDS = 0.01
+MAX_BACKLOG = 10_000
+"""Frames that wait for a peer that does not read; at more the peer is given up."""
+
+SMALLEST_LIMIT = 16 << 20
+
+
+class Gateway:
+    """The daemon's end of the wire.
+
+    Args:
+        max_message: the limit on one message, in bytes; a frame that cannot be within it cuts its peer.
+    """
+
+    def __init__(self, max_message: int) -> None:
+        context = process.context()
+        self.router: Socket = context.socket(zmq.ROUTER)
+        self.monitor: Socket = self.router.get_monitor_socket(zmq.EVENT_DISCONNECTED)
+        self._publisher: Socket = context.socket(zmq.PUB)
+        for socket in (self.router, self._publisher):
+            socket.linger = 0
+            socket.setsockopt(zmq.MAXMSGSIZE, max(SMALLEST_LIMIT, 2 * max_message + FRAME_OVERHEAD))
+            socket.setsockopt(zmq.HEARTBEAT_IVL, 0)
+        self.router.setsockopt(zmq.ROUTER_MANDATORY, 1)
+        self._descriptors: dict[int, Peer] = {}
+        self._peers: set[Peer] = set()
+        self._backlogs: dict[Peer, deque[bytes]] = {}
+        self._vanished: list[Peer] = []
+
+    def bind(self, holding: Holding, pairs: Iterable[tuple[str, str]]) -> tuple[tuple[str, str], ...]:
+        """Bind the ROUTER and the PUB to each pair of endpoints; return them as bound."""
+        bound = []
+        for endpoint, publish in pairs:
+            for socket, name in ((self.router, endpoint), (self._publisher, publish)):
+                beat = 5000 if name.startswith("tcp:") else 0
+                socket.setsockopt(zmq.HEARTBEAT_IVL, beat)
+                socket.setsockopt(zmq.HEARTBEAT_TIMEOUT, 3 * beat)
+            bound.append((holding.bind(self.router, endpoint), holding.bind(self._publisher, publish)))
+        return tuple(bound)
+
+    def receive(self) -> list[Event]:
+        """Return what peers have sent, up to a limit, and then who has vanished."""
+        self._read_monitor()
+        events: list[Event] = []
+        with contextlib.suppress(zmq.Again):
+            while len(events) < FRAMES_A_TURN:
+                events.append(self._event(self.router.recv(zmq.DONTWAIT)))
+        vanished, self._vanished = self._vanished, []
+        return events + [PeerVanished(peer) for peer in vanished]
+
+    def send(self, peer: Peer, frame: Frame) -> None:
+        """Send a frame, or keep it for a peer that reads too slowly. Who is gone is told by `receive`."""
+        data = encode(frame)
+        backlog = self._backlogs.get(peer)
+        if backlog is not None:
+            self._keep(peer, backlog, data)
+        elif not self._try(peer, data):
+            self._backlogs[peer] = deque([data])
+
+    def publish(self, frame: Broadcast) -> None:
+        """Send a broadcast to every mule that is subscribed."""
+        with contextlib.suppress(zmq.Again):
+            self._publisher.send(encode(frame), zmq.DONTWAIT)
+
+    def retry(self) -> None:
+        """Send again what slow peers could not take."""
+        for peer, backlog in list(self._backlogs.items()):
+            while backlog and self._try(peer, backlog[0]):
+                backlog.popleft()
+            if not backlog:
+                self._backlogs.pop(peer, None)
+
+    def pending(self) -> bool:
+        """Return whether `receive` or `retry` has something to do that no socket tells of."""
+        return bool(self._vanished)
+
+    def slow(self) -> bool:
+        """Return whether frames wait for slow peers: `retry` within `RETRY_SECONDS`."""
+        return bool(self._backlogs)
+
+    def close(self) -> None:
+        """Close the sockets; the monitor first, or closing may hang."""
+        self.router.disable_monitor()
+        self.monitor.close(linger=0)
+        self.router.close(linger=0)
+        self._publisher.close(linger=0)
+
+    def _event(self, peer: Peer) -> Event:
+        data = self.router.recv(zmq.DONTWAIT) if peer in self._peers else self._first(peer)
+        if self.router.getsockopt(zmq.RCVMORE):
+            while self.router.getsockopt(zmq.RCVMORE):
+                self.router.recv(zmq.DONTWAIT)
+            return FrameRejected(peer, "a frame is one part")
+        try:
+            return FrameReceived(peer, decode(data))
+        except ProtocolError as error:
+            return FrameRejected(peer, str(error))
+
+    def _first(self, peer: Peer) -> bytes:
+        """Take a new peer's first part, and note over which descriptor it came."""
+        frame = self.router.recv(zmq.DONTWAIT, copy=False)
+        self._read_monitor()
+        self._descriptors[frame.get(zmq.SRCFD)] = peer
+        self._peers.add(peer)
+        return frame.bytes
+
+    def _read_monitor(self) -> None:
+        with contextlib.suppress(zmq.Again):
+            while True:
+                event = recv_monitor_message(self.monitor, zmq.DONTWAIT)
+                peer = self._descriptors.pop(event["value"], None)
+                if peer is not None:
+                    self._gone(peer)
+
+    def _gone(self, peer: Peer) -> None:
+        self._peers.discard(peer)
+        self._backlogs.pop(peer, None)
+        self._vanished.append(peer)
+
+    def _keep(self, peer: Peer, backlog: deque[bytes], data: bytes) -> None:
+        backlog.append(data)
+        if len(backlog) > MAX_BACKLOG:
+            self._gone(peer)
+
+    def _try(self, peer: Peer, data: bytes) -> bool:
+        """Send a frame; return False if the peer is full. One that is gone takes everything."""
+        try:
+            self.router.send_multipart((peer, data), zmq.DONTWAIT)
+        except zmq.Again:
+            return False
+        except zmq.ZMQError as error:
+            if error.errno != zmq.EHOSTUNREACH:
+                raise
+            self._gone(peer)
+        return True

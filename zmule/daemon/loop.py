@@ -1,0 +1,167 @@
+"""The one loop of the daemon: wait, take in what happened, let the broker decide, do what it says.
+
+Everything that can happen is a descriptor or a deadline: the ROUTER, its monitor, the store, the mules'
+processes and output, and operating system signals through a wake-up socket. Peers' frames are handled
+before the deaths of processes: what a mule said last counts.
+"""
+
+from __future__ import annotations
+
+import logging
+import signal
+import socket
+import time
+from collections.abc import Callable
+
+import zmq
+
+from zmule.connection import READ
+from zmule.core.broker import Broker
+from zmule.core.effects import Bury, Effect, Forget, Note, Publish, Save, Send
+from zmule.core.events import BatchLost, BatchSaved, Event, StopRequested
+from zmule.core.instant import Instant
+from zmule.daemon.gateway import RETRY_SECONDS, Gateway
+from zmule.daemon.notify import Notifier
+from zmule.daemon.supervisor import Supervisor
+from zmule.stores import Changes, Saved, Store
+
+log = logging.getLogger("zmule")
+
+
+def instant() -> Instant:
+    """Return the present moment."""
+    return Instant(time.monotonic(), time.time())
+
+
+class Loop:
+    """Runs a broker until it is told to stop.
+
+    Args:
+        broker: the state machine.
+        gateway: its sockets, bound.
+        store: where it keeps messages.
+        supervisor: the processes of its configured mules, not started yet.
+        notifier: tells the service manager.
+        alarm: readable when an operating system signal has come; its bytes are their numbers.
+    """
+
+    def __init__(
+        self,
+        broker: Broker,
+        gateway: Gateway,
+        store: Store,
+        supervisor: Supervisor,
+        notifier: Notifier,
+        alarm: socket.socket,
+    ) -> None:
+        self._broker = broker
+        self._gateway = gateway
+        self._store = store
+        self._supervisor = supervisor
+        self._notifier = notifier
+        self._alarm = alarm
+        self._stopping = False
+        self._ready = False
+        self._poller = zmq.Poller()
+        for source in (gateway.router, gateway.monitor, supervisor.fileno(), alarm.fileno()):
+            self._poller.register(source, READ)
+        descriptor = store.descriptor()
+        if descriptor is not None:
+            self._poller.register(descriptor, READ)
+
+    def run(self) -> None:
+        """Start the mules; serve until a stop has been asked for and the last of them has ended."""
+        self._happened(self._supervisor.start(time.monotonic()))
+        while not (self._stopping and not self._supervisor.running()):
+            self._tell()
+            ready = self._poller.poll(self._timeout())
+            self._turn({source for source, _ in ready})
+
+    def _turn(self, ready: set[object]) -> None:
+        self._happened(self._gateway.receive())
+        if self._supervisor.fileno() in ready:
+            self._happened(self._supervisor.readable(time.monotonic()))
+        if self._alarm.fileno() in ready:
+            for number in self._alarm.recv(4096):
+                self._signalled(number)
+        self._happened(self._supervisor.tick(time.monotonic()))
+        self._gateway.retry()
+        self._perform(self._broker.tick(instant()))
+        self._settle()
+
+    def _timeout(self) -> int:
+        """Return for how long there is nothing to do, in milliseconds."""
+        deadlines = [self._broker.next_deadline()]
+        due = self._supervisor.next_deadline()
+        if due is not None:
+            deadlines.append(due)
+        now = time.monotonic()
+        if self._gateway.slow():
+            deadlines.append(now + RETRY_SECONDS)
+        return 0 if self._gateway.pending() else max(0, int((min(deadlines) - now) * 1000) + 1)
+
+    def _happened(self, events: list[Event]) -> None:
+        now = instant()
+        for event in events:
+            self._perform(self._broker.handle(event, now))
+        self._settle()
+
+    def _settle(self) -> None:
+        """Tell the broker what the store has done, for as long as it has done something."""
+        while answers := self._store.completed():
+            now = instant()
+            for answer in answers:
+                saved = isinstance(answer, Saved)
+                event = BatchSaved(answer.batch) if saved else BatchLost(answer.batch, answer.reason)  # type: ignore[union-attr]
+                self._perform(self._broker.handle(event, now))
+
+    def _perform(self, effects: list[Effect]) -> None:
+        for effect in effects:
+            _PERFORM[type(effect)](self, effect)
+
+    def _send(self, effect: Send) -> None:
+        self._gateway.send(effect.peer, effect.frame)
+
+    def _publish(self, effect: Publish) -> None:
+        self._gateway.publish(effect.frame)
+
+    def _save(self, effect: Save) -> None:
+        self._store.save(Changes(effect.batch, messages=effect.messages, senders=(effect.mark,)))
+
+    def _forget(self, effect: Forget) -> None:
+        self._store.save(Changes(removed=effect.ids))
+
+    def _bury(self, effect: Bury) -> None:
+        self._store.save(Changes(dead=(effect.dead,)))
+
+    def _note(self, effect: Note) -> None:
+        log.log(logging.getLevelNamesMapping()[effect.level.upper()], effect.text)
+
+    def _signalled(self, number: int) -> None:
+        name = signal.Signals(number).name
+        if self._stopping:
+            log.warning("%s again: killing what is left", name)
+            self._supervisor.kill()
+            return
+        log.info("%s: stopping", name)
+        self._stopping = True
+        self._notifier.stopping()
+        self._happened([StopRequested()])
+        self._supervisor.stop(time.monotonic())
+
+    def _tell(self) -> None:
+        """Tell the service manager, once, that the broker is ready."""
+        if not self._ready and not self._stopping and self._broker.manned():
+            self._ready = True
+            self._notifier.ready(self._broker.summary())
+            log.info("ready: %s", self._broker.summary())
+
+
+_PERFORM: dict[type[Effect], Callable[..., None]] = {
+    Send: Loop._send,
+    Publish: Loop._publish,
+    Save: Loop._save,
+    Forget: Loop._forget,
+    Bury: Loop._bury,
+    Note: Loop._note,
+}

@@ -1,0 +1,127 @@
+"""Puts the daemon together, runs it, takes it apart."""
+
+from __future__ import annotations
+
+import logging
+import os
+import resource
+import signal
+import socket
+import sys
+from collections.abc import Iterator
+from contextlib import ExitStack, closing, contextmanager
+
+from zmule.core.broker import Broker, Limits, Setup
+from zmule.core.mules import FarmSetup, MuleSetup
+from zmule.daemon.config import Config, MuleSpec
+from zmule.daemon.gateway import Gateway
+from zmule.daemon.holding import hold
+from zmule.daemon.log import Log, mule_line
+from zmule.daemon.loop import Loop, instant
+from zmule.daemon.notify import Notifier
+from zmule.daemon.supervisor import Supervisor
+from zmule.stores import open_store
+from zmule.version import VERSION
+
+log = logging.getLogger("zmule")
+
+STOP_SIGNALS = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP)
+
+
+def run(config: Config) -> int:
+    """Run the daemon until it is told to stop; return its exit status.
+
+    Raises:
+        ZmuleError: it cannot start, and why.
+    """
+    raise_file_limit()
+    notifier = Notifier.from_environ(os.environ)
+    with ExitStack() as stack:
+        alarm = stack.enter_context(stop_signals())
+        holding = stack.enter_context(hold([*config.endpoints, *config.publish]))
+        store = stack.enter_context(closing(open_store(config.store)))
+        gateway = stack.enter_context(closing(Gateway(config.max_message)))
+        pairs = gateway.bind(holding, zip(config.endpoints, config.publish, strict=True))
+        stack.enter_context(Log(config.log_level, config.log_format))
+        broker = Broker(setup(config, pairs), instant())
+        supervisor = stack.enter_context(closing(supervise(config, pairs[0][0])))
+        for endpoint, publish in pairs:
+            log.info("zmuled %s serves %s, broadcasts by %s", VERSION, endpoint, publish)
+        Loop(broker, gateway, store, supervisor, notifier, alarm).run()
+        left = broker.left()
+        if left and config.store == "memory:":
+            log.warning("%d messages are lost: the store is memory:", left)
+        log.info("stopped")
+    return 0
+
+
+def setup(config: Config, pairs: tuple[tuple[str, str], ...]) -> Setup:
+    """Return what the broker is to know of the configuration; `pairs` are the endpoints as bound."""
+    return Setup(
+        id=os.urandom(16),
+        mules=tuple(MuleSetup(mule.number, mule.program, mule.ack == "early") for mule in config.mules),
+        farms=tuple(FarmSetup(farm.name, farm.mules, farm.ack == "early") for farm in config.farms),
+        limits=Limits(
+            max_message=config.max_message,
+            queue_messages=config.queue_messages,
+            queue_bytes=config.queue_bytes,
+            max_deliveries=config.max_deliveries,
+            heartbeat=config.heartbeat,
+            heartbeat_timeout=config.heartbeat_timeout,
+        ),
+        publish=pairs,
+        about={
+            "version": VERSION,
+            "pid": os.getpid(),
+            "endpoint": pairs[0][0],
+            "endpoints": [endpoint for endpoint, _ in pairs],
+            "store": config.store,
+        },
+    )
+
+
+def supervise(config: Config, endpoint: str) -> Supervisor:
+    """Return the supervisor of the configured mules, which reach the broker at `endpoint`."""
+
+    def command(mule: MuleSpec) -> list[str]:
+        program = (
+            [mule.program] if mule.program is not None else ["--app", *([config.app] if config.app else [])]
+        )
+        return [sys.executable, "-m", "zmule.mules.runner", *program]
+
+    environment = dict(os.environ, ZMULE_ENDPOINT=reachable(endpoint))
+    return Supervisor(
+        config.mules, command=command, environment=environment, mercy=config.mercy, on_line=mule_line
+    )
+
+
+def reachable(endpoint: str) -> str:
+    """Return how a process on this host reaches a bound endpoint: a wildcard address is no destination."""
+    return (
+        endpoint.replace("//0.0.0.0:", "//127.0.0.1:")
+        .replace("//[::]:", "//[::1]:")
+        .replace("//*:", "//127.0.0.1:")
+    )
+
+
+@contextmanager
+def stop_signals() -> Iterator[socket.socket]:
+    """Have the signals that stop the daemon arrive as bytes at the socket given."""
+    alarm, wakeup = socket.socketpair()
+    with alarm, wakeup:
+        for end in (alarm, wakeup):
+            end.setblocking(False)
+        before = signal.set_wakeup_fd(wakeup.fileno(), warn_on_full_buffer=False)
+        handlers = {number: signal.signal(number, lambda *_: None) for number in STOP_SIGNALS}
+        try:
+            yield alarm
+        finally:
+            for number, handler in handlers.items():
+                signal.signal(number, handler)
+            signal.set_wakeup_fd(before)
+
+
+def raise_file_limit() -> None:
+    """Allow as many connections as the system lets this process have."""
+    _, most = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (most, most))
