@@ -1,0 +1,247 @@
+"""The configuration of one `zmuled`, checked in one go.
+
+`load` either returns a `Config` that the rest of the daemon takes at its word, or raises a `ConfigError`
+of one line. Nothing is bound, started or written here, so that `--check` does all of it too. Two groups of
+settings stand or fall together: publish endpoints belong to the endpoints beside them, so weaker ones are
+dropped; and mules given as flags replace those of the file with its farms, for a farm is a list of numbers.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import NamedTuple
+
+from zmule.core.wire import MAX_NAME
+from zmule.daemon import settings as declared
+from zmule.daemon.settings import ACK, FARM, MULE, is_dotted, shown
+from zmule.daemon.sources import DEFAULT, Found, Sources, check_environment, check_names, read_file
+from zmule.endpoints import check_endpoint, default_endpoint, default_publish, is_local
+from zmule.errors import ConfigError
+
+MAX_MULES = 10_000
+
+
+class MuleSpec(NamedTuple):
+    """A configured mule. `program` is None for a signal-only one; `ack` is `each` or `early`."""
+
+    number: int
+    program: str | None
+    ack: str
+
+
+class FarmSpec(NamedTuple):
+    """A configured farm: the numbers of its mules, each once, and how its messages are acknowledged."""
+
+    name: str
+    mules: tuple[int, ...]
+    ack: str
+
+
+@dataclass(frozen=True, slots=True)
+class Config:
+    """What the operator decides; docs/configuration.rst says what each setting is for.
+
+    `endpoints` and `publish` run in parallel. `mercy`, `heartbeat` and `heartbeat_timeout` are in seconds,
+    `max_message` and `queue_bytes` in bytes.
+    """
+
+    endpoints: tuple[str, ...]
+    publish: tuple[str, ...]
+    store: str
+    insecure: bool
+    app: str | None
+    mules: tuple[MuleSpec, ...]
+    farms: tuple[FarmSpec, ...]
+    mercy: float
+    heartbeat: float
+    heartbeat_timeout: float
+    max_message: int
+    queue_messages: int
+    queue_bytes: int
+    max_deliveries: int
+    log_level: str
+    log_format: str
+
+
+def load(flags: Mapping[str, Sequence[str]], environ: Mapping[str, str]) -> Config:
+    """Return the configuration that flags, environment and file make together.
+
+    Args:
+        flags: what each flag was given, in order, by the name of its setting. A signal-only mule is an
+            empty text under `mule`; a flag that takes no value is given as `true`.
+        environ: the environment of the process.
+
+    Raises:
+        ConfigError: something is wrong; the text is one line that says what and where.
+    """
+    check_environment(environ)
+    file = Sources(flags, environ).pick(declared.CONFIG).value
+    sources = Sources(flags, environ, file, read_file(file)) if file else Sources(flags, environ)
+    endpoints, publish = _endpoints(sources)
+    heartbeat, heartbeat_timeout = _heartbeats(sources)
+    mules = _mules(sources)
+    return Config(
+        endpoints=endpoints,
+        publish=publish,
+        store=sources.pick(declared.STORE).value,
+        insecure=sources.pick(declared.INSECURE).value,
+        app=sources.pick(declared.APP).value,
+        mules=mules,
+        farms=_farms(sources, len(mules)),
+        mercy=sources.pick(declared.MERCY).value,
+        heartbeat=heartbeat,
+        heartbeat_timeout=heartbeat_timeout,
+        max_message=sources.pick(declared.MAX_MESSAGE).value,
+        queue_messages=sources.pick(declared.QUEUE_MESSAGES).value,
+        queue_bytes=sources.pick(declared.QUEUE_BYTES).value,
+        max_deliveries=sources.pick(declared.MAX_DELIVERIES).value,
+        log_level=sources.pick(declared.LOG_LEVEL).value,
+        log_format=sources.pick(declared.LOG_FORMAT).value,
+    )
+
+
+def _heartbeats(sources: Sources) -> tuple[float, float]:
+    every, silence = sources.pick(declared.HEARTBEAT), sources.pick(declared.HEARTBEAT_TIMEOUT)
+    if silence.value <= every.value:
+        raise ConfigError(
+            f"heartbeat_timeout is {silence.value:g} s ({silence.where}): it must be longer than the "
+            f"heartbeat of {every.value:g} s ({every.where})"
+        )
+    return every.value, silence.value
+
+
+def _endpoints(sources: Sources) -> tuple[tuple[str, ...], tuple[str, ...]]:
+    insecure = sources.pick(declared.INSECURE).value
+    endpoints = sources.find(declared.ENDPOINT)
+    if endpoints is None:
+        endpoints = Found((default_endpoint(sources.environ),), "default endpoint", DEFAULT)
+    _check_endpoints(endpoints, insecure)
+    publish = sources.find(declared.PUBLISH)
+    if publish is None or publish.rank < endpoints.rank:
+        publish = endpoints._replace(values=tuple(default_publish(each) for each in endpoints.values))
+    if len(publish.values) != len(endpoints.values):
+        raise ConfigError(
+            f"{publish.where}: {len(publish.values)} for {len(endpoints.values)} endpoints: give one for each"
+        )
+    _check_endpoints(publish, insecure)
+    _check_distinct(publish.where, endpoints.values + publish.values)
+    return endpoints.values, publish.values
+
+
+def _check_endpoints(found: Found[str], insecure: bool) -> None:
+    for endpoint in found.values:
+        try:
+            check_endpoint(endpoint)
+        except ConfigError as error:
+            raise ConfigError(f"{found.where}: {error}") from None
+        if not insecure and not is_local(endpoint):
+            raise ConfigError(
+                f"{found.where}: {endpoint} is open to other hosts: insecure = true (--insecure) allows that"
+            )
+
+
+def _check_distinct(where: str, endpoints: Sequence[str]) -> None:
+    for index, endpoint in enumerate(endpoints):
+        if not endpoint.endswith(":*") and endpoint in endpoints[:index]:
+            raise ConfigError(f"{where}: {endpoint} is used twice, as endpoint or publish endpoint")
+
+
+def _mules(sources: Sources) -> tuple[MuleSpec, ...]:
+    where = MULE.flag if MULE.name in sources.flags else f"{sources.path}: [[mule]]"
+    mules = tuple(_flag_mules(sources) if MULE.name in sources.flags else _file_mules(sources, where))
+    if len(mules) > MAX_MULES:
+        raise ConfigError(f"{where}: {len(mules)} mules: at most {MAX_MULES} can be configured")
+    for mule in mules:
+        if mule.program is not None:
+            _check_program(mule.program, f"{where} (mule {mule.number})")
+    return mules
+
+
+def _flag_mules(sources: Sources) -> Iterator[MuleSpec]:
+    for number, program in enumerate(sources.flags[MULE.name], 1):
+        place = f"{MULE.flag} (mule {number})"
+        yield MuleSpec(number, MULE.kind.read(program, place) if program else None, "each")
+
+
+def _file_mules(sources: Sources, where: str) -> Iterator[MuleSpec]:
+    records = sources.table("mule") or []
+    if not isinstance(records, list) or not all(isinstance(record, dict) for record in records):
+        raise ConfigError(f"{where}: write [[mule]] on a line of its own before the keys of each mule")
+    for number, record in enumerate(records, 1):
+        place = f"{where} (mule {number})"
+        check_names(record, ("program", "ack"), place)
+        program = MULE.kind.accept(record["program"], place) if "program" in record else None
+        yield MuleSpec(number, program, ACK.accept(record.get("ack", "each"), place))
+
+
+def _check_program(program: str, where: str) -> None:
+    if program.endswith(".py"):
+        _check_script(program, where)
+        return
+    module, colon, function = program.partition(":")
+    if not (colon and is_dotted(module) and is_dotted(function) and "." not in function):
+        raise ConfigError(f"{where}: {shown(program)} is not {MULE.kind.words}")
+
+
+def _check_script(program: str, where: str) -> None:
+    try:
+        if not Path(program).is_file():
+            raise ConfigError(f"{where}: no such file: {shown(program)} (in {Path.cwd()})")
+        Path(program).open("rb").close()
+    except OSError as error:
+        raise ConfigError(f"{where}: {shown(program)} cannot be read: {error.strerror}") from None
+
+
+def _farms(sources: Sources, mules: int) -> tuple[FarmSpec, ...]:
+    if FARM.name in sources.flags:
+        return tuple(_flag_farms(sources.flags[FARM.name], mules))
+    return () if MULE.name in sources.flags else tuple(_file_farms(sources, mules))
+
+
+def _flag_farms(texts: Sequence[str], mules: int) -> Iterator[FarmSpec]:
+    seen = set[str]()
+    for text in texts:
+        name, colon, numbers = text.partition(":")
+        if not colon:
+            raise ConfigError(f"{FARM.flag}: {shown(text)} is not {FARM.kind.words}")
+        if name in seen:
+            raise ConfigError(f"{FARM.flag}: farm {shown(name)} is given twice")
+        seen.add(name)
+        members = [int(part) if re.fullmatch("[0-9]{1,9}", part) else part for part in numbers.split(",")]
+        yield _farm(name, members if numbers else [], "each", mules, f"{FARM.flag}={shown(name)}")
+
+
+def _file_farms(sources: Sources, mules: int) -> Iterator[FarmSpec]:
+    for name, value in sources.table("farms").items():
+        where = f"{sources.path}: farm {shown(name)}"
+        record = value if isinstance(value, dict) else {"mules": value}
+        check_names(record, ("mules", "ack"), where)
+        members = record.get("mules", [])
+        if not isinstance(members, list):
+            raise ConfigError(f"{where}: {shown(members)} is not a list of mule numbers")
+        yield _farm(name, members, ACK.accept(record.get("ack", "each"), where), mules, where)
+
+
+def _farm(name: str, members: Sequence[object], ack: str, mules: int, where: str) -> FarmSpec:
+    _check_farm_name(name, where)
+    numbers: list[int] = []
+    for member in members:
+        if type(member) is not int or not 1 <= member <= mules:
+            known = f"numbered 1 to {mules}" if mules else "not configured at all"
+            raise ConfigError(f"{where}: there is no mule {shown(member)}: mules are {known}")
+        numbers.append(member)
+    return FarmSpec(name, tuple(dict.fromkeys(numbers)), ack)
+
+
+def _check_farm_name(name: str, where: str) -> None:
+    if not name:
+        raise ConfigError(f"{where}: a farm needs a name")
+    if not name.isprintable() or " " in name or ":" in name or "," in name:
+        raise ConfigError(f"{where}: a farm's name has no white space, control character, ':' or ','")
+    if name.isdigit() or name == "any":
+        raise ConfigError(f"{where}: a farm's name is neither a number nor 'any', for these mean mules")
+    if len(f"farm:{name}") > MAX_NAME:
+        raise ConfigError(f"{where}: a farm's name has at most {MAX_NAME - len('farm:')} characters")

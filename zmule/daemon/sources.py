@@ -1,0 +1,164 @@
+"""Where settings come from: flags over environment over file over defaults.
+
+A name that is no setting is refused wherever it stands, for a misspelled setting that is silently ignored
+is worse than one that is missing. Every complaint begins with the place: the flag, the variable, or the
+file and key.
+"""
+
+from __future__ import annotations
+
+import tomllib
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from difflib import get_close_matches
+from pathlib import Path
+from typing import Any, Generic, NamedTuple, TypeVar
+
+from zmule.daemon.settings import SETTINGS, Setting, shown
+from zmule.errors import ConfigError
+
+T = TypeVar("T")
+
+MAX_FILE = 1 << 20
+"""Longest configuration file, in bytes."""
+
+SUPERVISED = frozenset({"ZMULE_NUMBER", "ZMULE_SUPERVISOR", "ZMULE_TOKEN"})
+"""What `zmuled` sets for its mules besides ZMULE_ENDPOINT. No settings, but a mule may start a `zmuled`."""
+
+VARIABLES = frozenset(setting.variable for setting in SETTINGS if setting.variable)
+KEYS = frozenset(setting.key for setting in SETTINGS if setting.key)
+HEADERS = {
+    "broker": "[broker]",
+    "app": "[app]",
+    "limits": "[limits]",
+    "log": "[log]",
+    "mule": "[[mule]]",
+    "farms": "[farms]",
+}
+"""How each table of the file is opened."""
+
+DEFAULT, FILE, ENVIRONMENT, FLAG = range(4)
+
+
+class Found(NamedTuple, Generic[T]):
+    """The values of a setting, the place that gave them, and how strong it is."""
+
+    values: tuple[T, ...]
+    where: str
+    rank: int
+
+    @property
+    def value(self) -> T:
+        return self.values[-1]
+
+
+@dataclass(frozen=True, slots=True)
+class Sources:
+    """The three places that a setting may come from; an empty environment variable counts as none."""
+
+    flags: Mapping[str, Sequence[str]]
+    environ: Mapping[str, str]
+    path: str = ""
+    tables: Mapping[str, Any] | None = None
+
+    def find(self, setting: Setting[T]) -> Found[T] | None:
+        """Return the setting from the strongest place that gives it, or None.
+
+        Raises:
+            ConfigError: what that place gives does not fit.
+        """
+        if texts := self.flags.get(setting.name):
+            values = tuple(setting.kind.read(text, setting.flag) for text in texts)
+            return Found(values, setting.flag, FLAG)
+        if text := self.environ.get(setting.variable):
+            return Found((setting.kind.read(text, setting.variable),), setting.variable, ENVIRONMENT)
+        table, _, key = setting.key.partition(".")
+        given = self.table(table).get(key)
+        return None if given is None else self._from_file(setting, given)
+
+    def pick(self, setting: Setting[T]) -> Found[T]:
+        """Return the setting from the strongest place that gives it, or its default."""
+        return self.find(setting) or Found((setting.default,), "default", DEFAULT)
+
+    def table(self, name: str) -> Any:
+        """Return a table of the file, empty if it is not there."""
+        return (self.tables or {}).get(name, {})
+
+    def _from_file(self, setting: Setting[T], given: object) -> Found[T]:
+        where = f"{self.path}: {setting.key}"
+        values = given if setting.many and isinstance(given, list) else [given]
+        if not values:
+            raise ConfigError(f"{where}: the list is empty")
+        return Found(tuple(setting.kind.accept(value, where) for value in values), where, FILE)
+
+
+def check_names(names: Iterable[str], known: Iterable[str], where: str) -> None:
+    """Refuse the first name that is not known, with a guess at the one that was meant."""
+    for name in names:
+        if name not in known:
+            raise ConfigError(f"{where}: {shown(name)} is no setting{_guess(name, {k: k for k in known})}")
+
+
+def check_environment(environ: Mapping[str, str]) -> None:
+    """Refuse a variable that looks like a setting and is none."""
+    ours = {name for name in environ if name.startswith("ZMULE_")}
+    check_names(sorted(ours - SUPERVISED), VARIABLES, "environment")
+
+
+def read_file(path: str) -> dict[str, Any]:
+    """Return the tables of a TOML file whose keys are all known.
+
+    Raises:
+        ConfigError: the file cannot be read, is not TOML, or has a key that is no setting.
+    """
+    try:
+        with Path(path).open("rb") as stream:
+            data = stream.read(MAX_FILE + 1)
+    except OSError as error:
+        raise ConfigError(f"{path}: cannot be read: {error.strerror}") from None
+    if len(data) > MAX_FILE:
+        raise ConfigError(f"{path}: is longer than {MAX_FILE} bytes")
+    try:
+        tables = tomllib.loads(data.decode())
+    except UnicodeDecodeError as error:
+        line = data.count(b"\n", 0, error.start) + 1
+        raise ConfigError(f"{path}: is not UTF-8 (at line {line})") from None
+    except (ValueError, RecursionError) as error:
+        raise ConfigError(f"{path}: is not TOML: {error}") from None
+    _check_keys(path, tables)
+    return tables
+
+
+def _check_keys(path: str, tables: Mapping[str, Any]) -> None:
+    for table, content in tables.items():
+        if table not in HEADERS:
+            raise ConfigError(f"{path}: {shown(table)} is no setting{_guess(table, _places() | HEADERS)}")
+        if table == "mule":
+            continue
+        if not isinstance(content, dict):
+            raise ConfigError(
+                f"{path}: {table} is not a table: write {HEADERS[table]} on a line above its keys"
+            )
+        if table != "farms":
+            _check_table(path, table, content)
+
+
+def _check_table(path: str, table: str, content: Mapping[str, Any]) -> None:
+    own = {key.partition(".")[2]: key for key in KEYS if key.startswith(f"{table}.")}
+    for key in content:
+        if key not in own:
+            guess = _guess(key, own) or _guess(key, _places())
+            raise ConfigError(f"{path}: {shown(f'{table}.{key}')} is no setting{guess}")
+
+
+def _places() -> dict[str, str]:
+    """Return where in the file a value belongs, by the last word of its key and by its flag's name."""
+    in_file = [setting for setting in SETTINGS if setting.key and setting.variable]
+    return {setting.key.partition(".")[2]: setting.key for setting in in_file} | {
+        setting.name: setting.key for setting in in_file
+    }
+
+
+def _guess(word: str, meanings: Mapping[str, str]) -> str:
+    close = get_close_matches(word, meanings, n=1)
+    return f": did you mean {meanings[close[0]]}?" if close else ""
