@@ -344,11 +344,13 @@ class Broker:
         mule = self._mule(peer)
         if mule is not None and frame.epoch == mule.epoch:
             self._retry(mule.release(frame.ids), mule, f"mule {mule.number} failed with it")
+            self.dispatch.feed(mule)
 
     def _return(self, peer: Peer, frame: Return) -> None:
         mule = self._mule(peer)
         if mule is not None and frame.epoch == mule.epoch:
             self.dispatch.put_back(mule.release(frame.ids))
+            self.dispatch.feed(mule)
 
     def _settled(self, peer: Peer, frame: Settled) -> None:
         mule = self._mule(peer)

@@ -121,9 +121,16 @@ class Dispatcher:
         messages = queue.take(mule.room(queue.source))
         mule.take(queue, messages)
         self.delivered += len(messages)
-        self.redelivered += messages[0][3] > 1
         self._handed.setdefault(mule, []).extend(messages)
         self._leave(mule)
+        if messages[0][3] > 1:
+            self.redelivered += 1
+            self._free(queue)
+
+    def _free(self, queue: Queue) -> None:
+        """Serve the mules that a message which must travel alone, gone from the head now, has kept waiting."""
+        for mule in list(queue.idle):
+            self.feed(mule)
 
     def _stand(self, mule: Mule) -> None:
         """Make the mule's places at its queues true: at the end of the line where it is new there."""

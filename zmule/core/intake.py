@@ -126,15 +126,17 @@ class Intake:
         return bodies
 
     def _admit_each(self, sequence: int, batch: Batch, refusals: list[Refusal]) -> tuple[Body, ...]:
-        admitted: tuple[Body, ...] = ()
+        limits, (count, size) = self._limits, self._dispatch.length(batch.queue)
+        admitted: list[Body] = []
         for place, body in enumerate(batch.bodies, sequence):
-            if len(body) > self._limits.max_message:
-                self._refuse(place, (body,), too_large(len(body), self._limits.max_message), refusals)
-            elif not self._fits(batch.queue, (*admitted, body)):
-                self._refuse(place, (body,), self._full(batch.queue), refusals)
+            if len(body) > limits.max_message:
+                self._refuse(place, (body,), too_large(len(body), limits.max_message), refusals)
+            elif count >= limits.queue_messages or size + len(body) > limits.queue_bytes:
+                self._refuse(place, (body,), self._full(batch.queue, count, size), refusals)
             else:
-                admitted = (*admitted, body)
-        return admitted
+                admitted.append(body)
+                count, size = count + 1, size + len(body)
+        return tuple(admitted)
 
     def _refuse(
         self, sequence: int, bodies: tuple[Body, ...], error: ZmuleError, refusals: list[Refusal]
@@ -150,8 +152,7 @@ class Intake:
             and size + sum(map(len, bodies)) <= self._limits.queue_bytes
         )
 
-    def _full(self, queue: str) -> QueueFull:
-        count, size = self._dispatch.length(queue)
+    def _full(self, queue: str, count: int, size: int) -> QueueFull:
         limits = f"{self._limits.queue_messages} messages, {self._limits.queue_bytes} bytes"
         return QueueFull(f"queue {queue} is full: it holds {count} messages, {size} bytes (limits: {limits})")
 

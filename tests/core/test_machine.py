@@ -1,0 +1,185 @@
+"""Senders, mules, deaths and reconnects in any order, held against the broker's promises after every step."""
+
+from __future__ import annotations
+
+from collections import Counter
+
+from hypothesis import settings
+from hypothesis import strategies as st
+from hypothesis.stateful import Bundle, RuleBasedStateMachine, invariant, rule
+
+from zmule.core.broker import Limits
+from zmule.core.frames import DIRECT, FARM
+from zmule.core.mules import FarmSetup, MuleSetup
+from zmule.testing import SimClient, SimMule, World
+
+QUEUES = ["any", "mule:1", "mule:2", "farm:busy", "farm:idle", "mule:7", "farm:none"]
+MOST = 4
+
+
+class Machine(RuleBasedStateMachine):
+    """The world of `zmule.testing`, driven by Hypothesis."""
+
+    clients = Bundle("clients")
+    mules = Bundle("mules")
+
+    def __init__(self) -> None:
+        super().__init__()
+        setups = [MuleSetup(1, "one.py"), MuleSetup(2, "two.py")]
+        farms = [FarmSetup("busy", (1, 2)), FarmSetup("idle", (2,))]
+        self.world = World(setups, farms, Limits(queue_messages=20, max_deliveries=MOST))
+        self.configured: dict[int, SimMule] = {}
+        self.bodies = 0
+
+    # Who is there.
+
+    @rule(target=clients)
+    def client(self) -> SimClient:
+        return self.world.client()
+
+    @rule(target=mules, number=st.sampled_from([1, 2]), threads=st.integers(1, 3))
+    def configured_mule(self, number: int, threads: int) -> SimMule:
+        former = self.configured.get(number)
+        if former is not None:
+            former.kill()
+            self.world.exited(number)
+        mule = self.configured[number] = self.world.spawn(number, threads=threads)
+        return mule
+
+    @rule(target=mules, number=st.sampled_from([0, 7]), threads=st.integers(1, 3))
+    def outsider(self, number: int, threads: int) -> SimMule:
+        return self.world.mule(number, farms=["busy"], threads=threads)
+
+    # What they do.
+
+    @rule(client=clients, queue=st.sampled_from(QUEUES), count=st.integers(1, 4))
+    def send(self, client: SimClient, queue: str, count: int) -> None:
+        if client.alive:
+            for _ in range(count):
+                self.bodies += 1
+                client.send(queue, f"{queue} {self.bodies}")
+
+    @rule(mule=mules, place=st.integers(0, 2), sources=st.sampled_from([DIRECT, FARM, DIRECT | FARM]))
+    def get(self, mule: SimMule, place: int, sources: int) -> None:
+        if mule.alive:
+            mule.threads[place % len(mule.threads)].get(sources)
+
+    @rule(mule=mules, place=st.integers(0, 2))
+    def time_out(self, mule: SimMule, place: int) -> None:
+        if mule.alive:
+            mule.threads[place % len(mule.threads)].time_out()
+
+    @rule(mule=mules, place=st.integers(0, 2))
+    def fail(self, mule: SimMule, place: int) -> None:
+        if mule.alive:
+            mule.threads[place % len(mule.threads)].fail()
+
+    # What happens to them.
+
+    @rule(place=st.integers(0, 20))
+    def pump(self, place: int) -> None:
+        if self.world.actors:
+            self.world.actors[place % len(self.world.actors)].pump()
+
+    @rule(place=st.integers(0, 20), count=st.integers(1, 5))
+    def carry(self, place: int, count: int) -> None:
+        pipes = list(self.world.pipes.values())
+        if pipes:
+            for _ in range(count):
+                self.world.carry(pipes[place % len(pipes)])
+
+    @rule(place=st.integers(0, 20), count=st.integers(1, 5))
+    def take_in(self, place: int, count: int) -> None:
+        if self.world.actors:
+            for _ in range(count):
+                self.world.actors[place % len(self.world.actors)].take_in()
+
+    @rule()
+    def answer(self) -> None:
+        self.world.answer()
+
+    @rule()
+    def notice(self) -> None:
+        self.world.notice()
+
+    @rule(place=st.integers(0, 20))
+    def cut(self, place: int) -> None:
+        if self.world.actors:
+            self.world.actors[place % len(self.world.actors)].cut()
+
+    @rule(mule=mules)
+    def kill(self, mule: SimMule) -> None:
+        mule.kill()
+
+    @rule(seconds=st.sampled_from([0.01, 1.0, 4.0, 11.0]))
+    def pass_time(self, seconds: float) -> None:
+        self.world.pass_time(seconds)
+
+    @rule()
+    def turn(self) -> None:
+        """Everything moves one step: without this, hardly a message would get anywhere."""
+        self.world.turn()
+
+    @rule()
+    def settle(self) -> None:
+        self.world.settle()
+
+    # What must hold.
+
+    @invariant()
+    def nothing_is_in_two_live_hands(self) -> None:
+        mules = [actor for actor in self.world.actors if isinstance(actor, SimMule) and actor.alive]
+        registered = {mule.session: mule.epoch for mule in self.world.broker.roster if mule.peer is not None}
+        hands = Counter(
+            delivery.id
+            for mule in mules
+            if registered.get(mule.inbox.session) == mule.inbox.epoch
+            for delivery in mule.hands()
+        )
+        assert not [id for id, count in hands.items() if count > 1]
+
+    @invariant()
+    def first_deliveries_are_in_order(self) -> None:
+        highest: dict[str, int] = {}
+        for delivery in self.world.delivered:
+            if delivery.attempt == 1 and delivery.id not in self.world.returned:
+                assert delivery.id > highest.get(delivery.queue, 0)
+                highest[delivery.queue] = delivery.id
+
+    @invariant()
+    def what_is_delivered_again_travels_alone(self) -> None:
+        for mule in self.world.broker.roster:
+            attempts = [message[3] for message in mule.in_flight.values()]
+            assert len(attempts) <= 1 or max(attempts) == 1
+
+    def teardown(self) -> None:
+        """At the end everybody works: all that was confirmed must have been finished or buried."""
+        world = self.world
+        for actor in world.actors:
+            actor.pump()
+        for number in (1, 2):
+            self.configured_mule(number, 1)
+        world.mule(7, farms=["busy"])
+        for _ in range(40):
+            world.pass_time(1.0)
+            for actor in list(world.actors):
+                if isinstance(actor, SimMule) and actor.alive:
+                    for thread in actor.threads:
+                        thread.time_out()
+                        thread.get()
+            world.settle()
+        status = world.broker.dispatch.queues
+        left = {name: queue for name, queue in status.items() if queue.count}
+        assert not left, f"left: {left}"
+        finished = {delivery.body for delivery in world.finished}
+        dead = {dead.message[2] for dead in world.broker.dead.values()}
+        for actor in world.actors:
+            if isinstance(actor, SimClient):
+                refused = {refusal.sequence for refusal in actor.outbox.failures}
+                for sequence, body in actor.sent.items():
+                    if sequence <= actor.outbox.confirmed and sequence not in refused:
+                        assert body in finished or body in dead, f"{body!r} is lost"
+
+
+TestMachine = Machine.TestCase
+TestMachine.settings = settings(max_examples=50, stateful_step_count=80, deadline=None)

@@ -1,0 +1,366 @@
+"""A world without sockets, threads or clocks: the real cores, joined by pipes that a test holds in its hand.
+
+`World` has one broker, and any number of clients and mules. Nothing moves by itself: a test (or a
+scheduler with a seed) says which pipe carries a frame next, when the store answers, when time passes and
+who dies. Every frame goes through the real wire. `World.settle` lets everything happen that can.
+
+For users it is the way to test code that talks to mules: see docs/client.rst.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Iterable, Iterator
+from typing import NamedTuple
+
+from zmule.core.broker import Broker, Limits, Setup
+from zmule.core.effects import Bury, Effect, Forget, Publish, Save, Send
+from zmule.core.events import (
+    BatchLost,
+    BatchSaved,
+    Event,
+    FrameReceived,
+    MuleExited,
+    MuleSpawned,
+    PeerVanished,
+)
+from zmule.core.frames import DIRECT, FARM, Body, Deliver, Frame, Return
+from zmule.core.inbox import Delivery, Inbox, Waiter
+from zmule.core.instant import Instant
+from zmule.core.mules import FarmSetup, MuleSetup
+from zmule.core.outbox import Outbox
+from zmule.core.session import Link
+from zmule.core.wire import decode, encode
+from zmule.stores.memory import MemoryStore
+from zmule.stores.store import Changes, Saved
+
+__all__ = ["SimClient", "SimMule", "SimThread", "World"]
+
+
+class Clock:
+    """Time that passes only when told."""
+
+    def __init__(self) -> None:
+        self.mono = 1000.0
+        self.wall = 1_800_000_000.0
+
+    def now(self) -> Instant:
+        """Return the present moment."""
+        return Instant(self.mono, self.wall)
+
+    def advance(self, seconds: float) -> None:
+        """Let time pass on both clocks."""
+        self.mono += seconds
+        self.wall += seconds
+
+
+class Pipe:
+    """One connection: what is on its way in each direction, as bytes."""
+
+    def __init__(self, peer: bytes) -> None:
+        self.peer = peer
+        self.to_broker: deque[bytes] = deque()
+        self.to_peer: deque[bytes] = deque()
+
+
+class Actor:
+    """A process with a session: it may have a connection, be cut off from it, or be dead."""
+
+    def __init__(self, world: World, name: str, link: Link) -> None:
+        self.world = world
+        self.name = name
+        self.link = link
+        self.alive = True
+        self.pipe: Pipe | None = None
+
+    def __repr__(self) -> str:
+        return self.name
+
+    def pump(self) -> None:
+        """Put what the session has to say into the pipe; connect first if there is none."""
+        now = self.world.clock.mono
+        if not self.alive:
+            return
+        if self.pipe is not None and self.link.broken(now):
+            self.cut()
+        if self.pipe is None:
+            self.pipe = self.world.connect(self)
+        self.pipe.to_broker.extend(map(encode, self.link.outgoing(now)))
+
+    def take_in(self) -> None:
+        """Take the next frame out of the pipe."""
+        if self.alive and self.pipe is not None and self.pipe.to_peer:
+            self.link.receive(decode(self.pipe.to_peer.popleft()), self.world.clock.mono)
+
+    def cut(self) -> None:
+        """Lose the connection with all that is in it. The broker hears of it when the world tells it."""
+        if self.pipe is not None:
+            self.world.disconnect(self.pipe)
+            self.pipe = None
+            self.link.disconnected(self.world.clock.mono)
+
+    def kill(self) -> None:
+        """Die."""
+        self.cut()
+        self.alive = False
+
+
+class SimClient(Actor):
+    """A client."""
+
+    def __init__(self, world: World, name: str, session: bytes) -> None:
+        self.outbox = Outbox(session, most_messages=1000, most_bytes=1 << 20)
+        self.outbox.max_message = world.limits.max_message
+        super().__init__(world, name, self.outbox)
+        self.sent: dict[int, Body] = {}
+
+    def send(self, queue: str, body: Body) -> int:
+        """Put a message into the outbox; return its sequence number."""
+        sequence = self.outbox.put(queue, body, None, awaited=False)
+        self.sent[sequence] = body
+        return sequence
+
+
+class SimThread(Waiter):
+    """A thread of a mule's program: idle, blocked in a get, or working on a message."""
+
+    __slots__ = ("mule", "waiting")
+
+    def __init__(self, mule: SimMule) -> None:
+        super().__init__(0)
+        self.mule = mule
+        self.waiting = False
+
+    def get(self, sources: int = DIRECT | FARM) -> None:
+        """Acknowledge what it works on, and block in a get."""
+        if not self.waiting:
+            self.finish()
+            self.bits, self.waiting = sources, True
+            self.mule.inbox.wait(self)
+            if self.delivery is not None:
+                self.wake()
+
+    def time_out(self) -> None:
+        """Give up the get."""
+        if self.waiting:
+            self.waiting = False
+            self.mule.inbox.leave(self)
+
+    def finish(self) -> None:
+        """Acknowledge what it works on."""
+        if self.delivery is not None:
+            self.mule.inbox.finish(self.delivery)
+            self.mule.world.finished.append(self.delivery)
+            self.delivery = None
+
+    def fail(self) -> None:
+        """Give up on what it works on."""
+        if self.delivery is not None:
+            self.mule.inbox.fail(self.delivery)
+            self.delivery = None
+
+    def wake(self) -> None:
+        if self.delivery is not None:
+            self.waiting = False
+            self.mule.inbox.start(self.delivery, self.mule.world.clock.mono)
+            self.mule.world.started.append(self.delivery)
+
+
+class SimMule(Actor):
+    """A mule with some threads."""
+
+    def __init__(self, world: World, name: str, inbox: Inbox, threads: int) -> None:
+        self.inbox = inbox
+        super().__init__(world, name, inbox)
+        self.threads = [SimThread(self) for _ in range(threads)]
+
+    def hands(self) -> Iterator[Delivery]:
+        """Yield what its threads work on in the present epoch."""
+        for thread in self.threads:
+            if thread.delivery is not None and thread.delivery.epoch == self.inbox.epoch:
+                yield thread.delivery
+
+
+class Handed(NamedTuple):
+    """One delivery that the broker has sent."""
+
+    id: int
+    queue: str
+    attempt: int
+
+
+class World:
+    """A broker and its peers.
+
+    Args:
+        mules: the mules of the configuration.
+        farms: its farms.
+        limits: the broker's limits.
+    """
+
+    def __init__(
+        self, mules: Iterable[MuleSetup] = (), farms: Iterable[FarmSetup] = (), limits: Limits | None = None
+    ) -> None:
+        self.clock = Clock()
+        self.limits = limits or Limits()
+        self.setup = Setup(bytes(16), tuple(mules), tuple(farms), self.limits)
+        self.broker = Broker(self.setup, self.clock.now())
+        self.store = MemoryStore()
+        self.store_works = True
+        self.pipes: dict[bytes, Pipe] = {}
+        self.vanished: deque[bytes] = deque()
+        self.actors: list[Actor] = []
+        self.published: list[Effect] = []
+        self.delivered: list[Handed] = []
+        self.returned: set[int] = set()
+        self.started: list[Delivery] = []
+        self.finished: list[Delivery] = []
+        self._names = 0
+
+    # Who is there.
+
+    def client(self) -> SimClient:
+        """Start a client."""
+        client = SimClient(self, f"client {self._name()}", self._session())
+        self.actors.append(client)
+        return client
+
+    def mule(
+        self, number: int = 0, *, farms: Iterable[str] = (), threads: int = 1, token: bytes = b""
+    ) -> SimMule:
+        """Start a mule from outside or, with its token, one of the configuration."""
+        session = self._session()
+        inbox = Inbox(session, number=number, farms=farms, program="p", pid=self._names, token=token)
+        mule = SimMule(self, f"mule {self._names}", inbox, threads)
+        self.actors.append(mule)
+        return mule
+
+    def spawn(self, number: int, *, threads: int = 1) -> SimMule:
+        """Start the process of a configured mule, as the supervisor does."""
+        token = self._session()
+        self.happened(MuleSpawned(number, self._names, token))
+        return self.mule(number, threads=threads, token=token)
+
+    def exited(self, number: int) -> None:
+        """Tell the broker that the process of a configured mule has ended."""
+        self.happened(MuleExited(number, 0, -9))
+
+    def _name(self) -> int:
+        self._names += 1
+        return self._names
+
+    def _session(self) -> bytes:
+        return self._name().to_bytes(16, "big")
+
+    # What moves.
+
+    def connect(self, actor: Actor) -> Pipe:
+        """Give an actor a new connection."""
+        pipe = Pipe(b"peer %d of " % self._name() + actor.name.encode())
+        self.pipes[pipe.peer] = pipe
+        return pipe
+
+    def disconnect(self, pipe: Pipe) -> None:
+        """Take a connection away; `notice` tells the broker."""
+        if self.pipes.pop(pipe.peer, None) is not None:
+            self.vanished.append(pipe.peer)
+
+    def notice(self) -> None:
+        """Tell the broker of the next connection that is gone."""
+        if self.vanished:
+            self.happened(PeerVanished(self.vanished.popleft()))
+
+    def carry(self, pipe: Pipe) -> None:
+        """Carry the next frame of a pipe to the broker."""
+        if pipe.to_broker:
+            frame = decode(pipe.to_broker.popleft())
+            if isinstance(frame, Return):
+                self.returned.update(frame.ids)
+            self.happened(FrameReceived(pipe.peer, frame))
+
+    def receive(self, pipe: Pipe, frame: Frame) -> None:
+        """Hand the broker a frame that no session would send."""
+        self.happened(FrameReceived(pipe.peer, decode(encode(frame))))
+
+    def restart(self) -> None:
+        """Kill the broker and start another, which knows nothing; connections break."""
+        for actor in self.actors:
+            actor.cut()
+        self.vanished.clear()
+        self.broker = Broker(self.setup, self.clock.now())
+        self.store = MemoryStore()
+
+    def answer(self) -> None:
+        """Tell the broker what the store has done, or failed to do."""
+        for answer in self.store.completed():
+            saved = isinstance(answer, Saved) and self.store_works
+            self.happened(BatchSaved(answer.batch) if saved else BatchLost(answer.batch, "full"))
+
+    def pass_time(self, seconds: float) -> None:
+        """Let time pass, and the broker notice."""
+        self.clock.advance(seconds)
+        self.perform(self.broker.tick(self.clock.now()))
+        self.broker.validate()
+
+    def happened(self, event: Event) -> None:
+        """Hand an event to the broker, do what it says, and hold it to its invariants."""
+        self.perform(self.broker.handle(event, self.clock.now()))
+        self.broker.validate()
+
+    def perform(self, effects: Iterable[Effect]) -> None:
+        """Do what the broker says."""
+        for effect in effects:
+            if isinstance(effect, Send):
+                self._send(effect)
+            elif isinstance(effect, Save):
+                self.store.save(Changes(effect.batch, messages=effect.messages, senders=(effect.mark,)))
+            elif isinstance(effect, Forget):
+                self.store.save(Changes(removed=effect.ids))
+            elif isinstance(effect, Bury):
+                self.store.save(Changes(dead=(effect.dead,)))
+            elif isinstance(effect, Publish):
+                self.published.append(effect)
+
+    def _send(self, effect: Send) -> None:
+        pipe = self.pipes.get(effect.peer)
+        if isinstance(effect.frame, Deliver):
+            for parcel in effect.frame.parcels:
+                self.delivered += [Handed(id, parcel.queue, parcel.attempt) for id in parcel.ids]
+        if pipe is not None:
+            pipe.to_peer.append(encode(effect.frame))
+
+    def settle(self, turns: int = 200) -> None:
+        """Let everything happen that can without time passing, until nothing moves.
+
+        Raises:
+            AssertionError: it does not come to rest.
+        """
+        for _ in range(turns):
+            if not self.turn():
+                return
+        raise AssertionError("the world does not come to rest")
+
+    def settle_only(self, actor: Actor) -> None:
+        """Let everything happen that can to one actor, while the others do nothing."""
+        others = [other for other in self.actors if other is not actor]
+        self.actors = [actor]
+        self.settle()
+        self.actors += others
+
+    def turn(self) -> bool:
+        """Let everybody move once; return whether anything did."""
+        moved = bool(self.vanished)
+        while self.vanished:
+            self.notice()
+        for actor in self.actors:
+            actor.pump()
+        for pipe in list(self.pipes.values()):
+            while pipe.to_broker:
+                moved = True
+                self.carry(pipe)
+        self.answer()
+        for actor in self.actors:
+            while actor.alive and actor.pipe is not None and actor.pipe.to_peer:
+                moved = True
+                actor.take_in()
+        return moved
