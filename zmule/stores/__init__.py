@@ -1,0 +1,32 @@
+"""Where accepted messages are kept: `open_store` finds the store that a URL names."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from zmule.errors import ConfigError
+from zmule.stores.store import Changes, Lost, Recovery, Saved, Store
+
+__all__ = ["Changes", "Lost", "Recovery", "Saved", "Store", "open_store"]
+
+
+def open_store(url: str) -> Store:
+    """Open a store.
+
+    Args:
+        url: `memory:`, `sqlite:///absolute/path` or `sqlite:relative/path`.
+
+    Raises:
+        ConfigError: there is no such store, or its file cannot be used.
+        EndpointInUse: another process has it open.
+    """
+    kind, _, rest = url.partition(":")
+    if url == "memory:":
+        from zmule.stores.memory import MemoryStore
+
+        return MemoryStore()
+    if kind != "sqlite" or not rest or "\0" in rest or (rest.startswith("//") and not rest.startswith("///")):
+        raise ConfigError(f"{url!r} is not a store: write memory: or sqlite:///path/to/zmule.db")
+    from zmule.stores.sqlite import SqliteStore
+
+    return SqliteStore(Path(rest.removeprefix("//")).absolute())

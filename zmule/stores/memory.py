@@ -1,0 +1,66 @@
+"""The store that lasts as long as its process: what it is given is kept at once, and answered at once.
+
+A broker that is started again in the same process, as tests and simulations do, finds everything there.
+"""
+
+from __future__ import annotations
+
+from zmule.core.effects import Mark
+from zmule.core.queues import Dead, Message
+from zmule.stores.store import Changes, Lost, Recovery, Saved
+
+
+class MemoryStore:
+    """A `Store` in memory."""
+
+    def __init__(self) -> None:
+        self._messages: dict[int, Message] = {}
+        self._senders: dict[bytes, Mark] = {}
+        self._dead: dict[int, Dead] = {}
+        self._facts: dict[str, bytes] = {}
+        self._next_id = 1
+        self._answers: list[Saved | Lost] = []
+        self._closed = False
+
+    def recover(self) -> Recovery:
+        messages = [self._messages[id] for id in sorted(self._messages)]
+        dead = [self._dead[id] for id in sorted(self._dead)]
+        return Recovery(messages, list(self._senders.values()), dead, dict(self._facts), self._next_id)
+
+    def save(self, changes: Changes) -> None:
+        if self._closed:
+            raise ValueError("the store is closed")
+        for message in changes.messages:
+            self._messages[message[0]] = message
+        if changes.messages:
+            self._next_id = max(self._next_id, 1 + max(message[0] for message in changes.messages))
+        for id in changes.removed:
+            self._messages.pop(id, None)
+        self._note(changes)
+        if changes.batch:
+            self._answers.append(Saved(changes.batch))
+
+    def _note(self, changes: Changes) -> None:
+        for mark in changes.senders:
+            self._senders[mark.session] = mark
+        for session in changes.forgotten:
+            self._senders.pop(session, None)
+        for dead in changes.dead:
+            self._messages.pop(dead.message[0], None)
+            self._dead[dead.message[0]] = dead
+        for id in changes.undead:
+            self._dead.pop(id, None)
+        self._facts = {name: value for name, value in (self._facts | dict(changes.facts)).items() if value}
+
+    def completed(self) -> list[Saved | Lost]:
+        answers, self._answers = self._answers, []
+        return answers
+
+    def descriptor(self) -> None:
+        return None
+
+    def healthy(self) -> None:
+        return None
+
+    def close(self) -> None:
+        self._closed = True

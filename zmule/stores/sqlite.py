@@ -1,0 +1,251 @@
+"""The durable store: one SQLite file, one thread that writes it.
+
+`save` appends to a list. The writer takes the whole list, commits it as one transaction (write-ahead log,
+`synchronous=FULL`, so the commit returns after the fsync), answers, and takes what has gathered meanwhile:
+the busier the broker, the more messages share an fsync. An eventfd tells the loop that there are answers.
+
+When a commit fails, all that was given is answered with `Lost`, and what must not be forgotten (see
+`zmule.stores.store`) goes to `_kept`. Until the loop has fetched these answers, what it gives is lost too.
+From then on the writer tries every `RETRY_SECONDS`: it moves the log into the file, which makes room in the
+log, proves that a commit works, and writes what it kept, a little at a time so that little room suffices.
+
+A disk that is filled to the last byte can take no acks either, so that no message would ever leave it. Hence
+`ROOM_BYTES` of it are left free: with less than that, the store is in the same trouble, but what it kept can
+be written. Space is given back to the disk in short steps, in at most a tenth of the time.
+"""
+
+from __future__ import annotations
+
+import os
+import signal
+import sqlite3
+from collections import deque
+from collections.abc import Iterable
+from contextlib import suppress
+from pathlib import Path
+from threading import Condition, Lock, Thread
+from time import monotonic
+
+from zmule.stores import tables
+from zmule.stores.schema import WAL_BYTES, commit_nothing, damaged, explained, open_database
+from zmule.stores.store import Changes, Lost, Recovery, Saved
+from zmule.stores.tables import Group
+
+ROOM_BYTES = 2 * WAL_BYTES
+RETRY_SECONDS = 1.0
+CATCH_UP_ROWS = 1000
+"""How much of what was kept goes into one transaction; more only if one `Changes` has more."""
+
+TIDY_SECONDS = 1.0
+"""How long after a commit the writer looks whether there is space to give back."""
+
+STEP_SECONDS = 0.003
+SPARE_PAGES = 1024
+"""Free pages that stay in the file for the next messages."""
+
+
+class DiskFull(Exception):
+    """Writing more would leave less than `ROOM_BYTES` of the disk free."""
+
+
+class SqliteStore:
+    """A `Store` in an SQLite file.
+
+    Raises:
+        ConfigError: the file cannot be used; see `zmule.stores.schema`.
+        EndpointInUse: another process has it open.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+        self._db = open_database(path)
+        with explained(path):
+            self._next_id = tables.reserved(self._db)
+        self._using = Lock()
+        self._changed = Condition()
+        self._given: list[Changes] = []
+        self._answers: list[Saved | Lost] = []
+        self._kept: deque[Changes] = deque()
+        self._trouble: str | None = None
+        self._closed = False
+        self._tidy_at: float | None = monotonic() + TIDY_SECONDS
+        self._signal: int | None = os.eventfd(0, os.EFD_CLOEXEC | os.EFD_NONBLOCK)
+        self._writer = Thread(target=self._run, name="zmule store", daemon=True)
+        self._writer.start()
+
+    def recover(self) -> Recovery:
+        with self._using, explained(self._path):
+            try:
+                return tables.read(self._db)
+            except (TypeError, ValueError) as error:
+                raise damaged(self._path, str(error)) from error
+
+    def save(self, changes: Changes) -> None:
+        with self._changed:
+            if self._closed:
+                raise ValueError("the store is closed")
+            match self._answers[-1:]:
+                case [Lost(reason=reason)]:
+                    self._answer([Lost(changes.batch, reason)])
+                    changes = _unlosable(changes)
+            self._given.append(changes)
+            self._changed.notify()
+
+    def completed(self) -> list[Saved | Lost]:
+        with self._changed:
+            answers, self._answers = self._answers, []
+            if answers and self._signal is not None:
+                os.eventfd_read(self._signal)
+            return answers
+
+    def descriptor(self) -> int | None:
+        return self._signal
+
+    def healthy(self) -> str | None:
+        return self._trouble
+
+    def close(self) -> None:
+        with self._changed:
+            self._closed = True
+            self._changed.notify()
+        self._writer.join()
+        if self._signal is not None:
+            os.close(self._signal)
+            self._signal = None
+
+    def _answer(self, answers: Iterable[Saved | Lost]) -> None:
+        """Leave the answers that somebody waits for. Only with `_changed` held."""
+        wanted = [answer for answer in answers if answer.batch]
+        if wanted and self._signal is not None:
+            self._answers += wanted
+            os.eventfd_write(self._signal, 1)
+
+    # The writer's thread
+
+    def _run(self) -> None:
+        """Write until closed. Signals of the process are for the thread that polls, not for this one."""
+        signal.pthread_sigmask(signal.SIG_BLOCK, signal.valid_signals())
+        closing = False
+        while not closing:
+            given, closing = self._next()
+            if self._trouble is not None and not self._caught_up():
+                self._lose(given, self._trouble)
+            elif given:
+                self._commit(given)
+            elif not closing:
+                self._tidy()
+        if self._kept:
+            self._caught_up()
+        self._db.close()
+
+    def _next(self) -> tuple[list[Changes], bool]:
+        """Wait until there is something to write, something to try or nothing ever more."""
+        with self._changed:
+            self._changed.wait_for(self._has_work, self._patience())
+            given, self._given = self._given, []
+            return given, self._closed
+
+    def _has_work(self) -> bool:
+        return self._closed or (bool(self._given) and self._trouble is None)
+
+    def _patience(self) -> float | None:
+        if self._trouble is not None:
+            return RETRY_SECONDS
+        return None if self._tidy_at is None else max(0.0, self._tidy_at - monotonic())
+
+    def _commit(self, given: list[Changes]) -> None:
+        try:
+            self._require_room(given)
+            self._transact(given)
+        except Exception as error:
+            self._lose(given, self._reason(error))
+            return
+        if self._tidy_at is None:
+            self._tidy_at = monotonic() + TIDY_SECONDS
+        with self._changed:
+            self._answer(Saved(changes.batch) for changes in given)
+
+    def _transact(self, many: Iterable[Changes]) -> None:
+        """Write the net effect in one transaction; when this returns, it is on disk."""
+        group = Group()
+        for changes in many:
+            group.add(changes)
+        if group:
+            with self._using:
+                with self._db:
+                    self._db.execute("BEGIN IMMEDIATE")
+                    next_id = tables.write(self._db, group, self._next_id)
+                self._next_id = next_id
+
+    def _lose(self, given: list[Changes], reason: str) -> None:
+        """Answer for `given`, and for what has come since, that it is lost; keep what must not be."""
+        self._trouble = reason
+        with self._changed:
+            given = given + self._given
+            self._given = []
+            self._answer(Lost(changes.batch, reason) for changes in given)
+        self._kept.extend(part for part in map(_unlosable, given) if any(part))
+
+    def _caught_up(self) -> bool:
+        """Try to write what was kept; whether all of it is on disk and the trouble over."""
+        try:
+            with self._using:
+                with suppress(sqlite3.Error):
+                    self._db.execute("PRAGMA wal_checkpoint(PASSIVE)")
+                commit_nothing(self._db)
+            while self._kept:
+                self._write_some()
+            self._tidy()
+            self._require_room([])
+        except Exception as error:
+            self._trouble = self._reason(error)
+            return False
+        self._trouble = None
+        return True
+
+    def _write_some(self) -> None:
+        some: list[Changes] = []
+        rows = 0
+        for changes in self._kept:
+            if rows >= CATCH_UP_ROWS:
+                break
+            some.append(changes)
+            rows += len(changes.removed) + len(changes.dead)
+        self._transact(some)
+        for _ in some:
+            self._kept.popleft()
+
+    def _require_room(self, given: list[Changes]) -> None:
+        """Make sure that the disk has room for `given`, in the log and in the file, and for later acks."""
+        bodies = sum(len(message[2]) for changes in given for message in changes.messages)
+        disk = os.statvfs(self._path)
+        free = disk.f_bavail * disk.f_frsize
+        if free < ROOM_BYTES + 2 * bodies:
+            raise DiskFull(f"the disk has only {free >> 20} MB left")
+
+    def _reason(self, error: Exception) -> str:
+        name = getattr(error, "sqlite_errorname", type(error).__name__)
+        return f"{self._path}: {error} ({name})"
+
+    def _tidy(self) -> None:
+        """Give a few free pages back to the file system, and say when to go on."""
+        begun = monotonic()
+        self._tidy_at = None
+        with self._using, suppress(sqlite3.Error):
+            (free,) = self._db.execute("PRAGMA freelist_count").fetchone()
+            if free <= SPARE_PAGES:
+                return
+            with self._db:
+                self._db.execute("BEGIN IMMEDIATE")
+                while free > SPARE_PAGES and monotonic() < begun + STEP_SECONDS:
+                    self._db.execute("PRAGMA incremental_vacuum(1)")
+                    free -= 1
+            self._db.execute("PRAGMA wal_checkpoint(PASSIVE)")
+        now = monotonic()
+        self._tidy_at = now + 9 * (now - begun)
+
+
+def _unlosable(changes: Changes) -> Changes:
+    """Return what of lost `changes` must be written all the same."""
+    undead = () if changes.messages else changes.undead
+    return changes._replace(batch=0, messages=(), senders=(), undead=undead)

@@ -1,0 +1,111 @@
+"""What the daemon asks of a store, and the records that go in and out.
+
+The broker's core has the books; a store is its memory across a crash. What is written in one `Changes` is
+on disk either as a whole or not at all. `save` returns at once and `completed` tells later, in the order of
+`save`, whether it is safe, because the next store may be a cluster at the end of a network.
+
+A loss is told as it is. Messages and marks of senders in a lost `Changes` are given up: the senders will
+hear that they were refused. So is every batch that was given before the core could know of the loss, even
+if the disk has recovered since: a later mark of the same sender would otherwise call the lost messages kept.
+A dead letter that was to be requeued stays dead. Whatever only shrinks the books or replaces a value (acks,
+new dead letters, dropped ones, facts) is not given up: the store holds it in memory and writes it as soon as
+it can.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from types import MappingProxyType
+from typing import NamedTuple, Protocol
+
+from zmule.core.effects import Mark
+from zmule.core.queues import Dead, Message
+
+
+class Changes(NamedTuple):
+    """What happened to the books.
+
+    Attributes:
+        batch: names it in the answer; 0 means that nobody waits for one, and none comes.
+        messages: to keep; one whose id is known replaces the older record.
+        removed: ids of messages that are finished; an unknown one is no error.
+        senders: how far they were answered; replaces the session's older mark.
+        forgotten: sessions that will not come back.
+        dead: messages that are dead letters from now on, and no longer messages.
+        undead: ids of dead letters that were dropped or, with `messages` in the same record, requeued.
+        facts: small values to have back after a restart, by name; an empty one deletes the name.
+    """
+
+    batch: int = 0
+    messages: Sequence[Message] = ()
+    removed: Sequence[int] = ()
+    senders: Sequence[Mark] = ()
+    forgotten: Sequence[bytes] = ()
+    dead: Sequence[Dead] = ()
+    undead: Sequence[int] = ()
+    facts: Mapping[str, bytes] = MappingProxyType({})
+
+
+class Recovery(NamedTuple):
+    """What a store held when it was opened.
+
+    Attributes:
+        messages: by ascending id.
+        senders: in no order.
+        dead: by ascending id of the message.
+        facts: by name.
+        next_id: greater than every id of a message that was ever saved, acknowledged ones included.
+    """
+
+    messages: list[Message]
+    senders: list[Mark]
+    dead: list[Dead]
+    facts: dict[str, bytes]
+    next_id: int
+
+
+class Saved(NamedTuple):
+    """The batch is on disk."""
+
+    batch: int
+
+
+class Lost(NamedTuple):
+    """The batch could not be written; its messages are not kept."""
+
+    batch: int
+    reason: str
+
+
+class Store(Protocol):
+    """A store. All methods are for one thread, the loop's."""
+
+    def recover(self) -> Recovery:
+        """Return what the store holds.
+
+        Raises:
+            ConfigError: the stored data cannot be read.
+        """
+
+    def save(self, changes: Changes) -> None:
+        """Take note of what happened; `completed` will answer.
+
+        Raises:
+            ValueError: the store is closed.
+        """
+
+    def completed(self) -> list[Saved | Lost]:
+        """Return the answers since the last call, in the order of `save`.
+
+        The core is to hear all of them before it gives anything more to `save`: what comes then counts as
+        said in the knowledge of every `Lost` among them.
+        """
+
+    def descriptor(self) -> int | None:
+        """Return what to poll: readable while `completed` has answers. None: they come with `save`."""
+
+    def healthy(self) -> str | None:
+        """Return None, or why the store cannot write at present: then new messages are to be refused."""
+
+    def close(self) -> None:
+        """Write what was given, then end. The last answers can still be had from `completed`."""

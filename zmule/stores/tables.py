@@ -1,0 +1,168 @@
+"""How the records of a store lie in the tables of SQLite.
+
+A transaction writes the *net* effect of what gathered for it, a `Group`: a message that came and went in
+between is never written. It takes few and long statements rather than `executemany`, because every run of a
+statement gives up the GIL, and a busy loop thread lets the writer wait up to a switch interval to have it
+back: per row, that is a thousand times the cost of the row.
+
+Bodies are TEXT if they are `str` and BLOB if they are `bytes`; headers and refusals are msgpack.
+"""
+
+from __future__ import annotations
+
+import json
+import sqlite3
+from collections.abc import Collection, Sequence
+from functools import cache
+from itertools import chain
+from typing import Any
+
+import msgpack
+
+from zmule.core.effects import Mark
+from zmule.core.queues import Dead, Message
+from zmule.stores.store import Changes, Recovery
+
+Columns = tuple[str, ...]
+
+MESSAGE: Columns = ("id", "queue", "body", "attempt", "born", "headers")
+DEAD: Columns = (*MESSAGE, "reason", "mule", "at")
+SENDER: Columns = ("session", "last", "refusals")
+FACT: Columns = ("name", "value")
+
+MOST_ROWS = 512
+"""In one statement: 512 rows of 9 columns stay below SQLite's limit of 32 766 parameters."""
+
+RESERVE = 10_000
+"""Ids are reserved so many at a time, so that the counter on disk need not follow each message."""
+
+
+class Group:
+    """The net effect of some `Changes`: what each key is to have at the end; None: nothing."""
+
+    def __init__(self) -> None:
+        self.messages: dict[int, Message | None] = {}
+        self.dead: dict[int, Dead | None] = {}
+        self.senders: dict[bytes, Mark | None] = {}
+        self.facts: dict[str, bytes | None] = {}
+
+    def __len__(self) -> int:
+        return len(self.messages) + len(self.dead) + len(self.senders) + len(self.facts)
+
+    def add(self, changes: Changes) -> None:
+        """Put `changes` on top of what is there."""
+        for message in changes.messages:
+            self.messages[message[0]] = message
+        self.messages.update(dict.fromkeys(changes.removed))
+        for dead in changes.dead:
+            self.messages[dead.message[0]] = None
+            self.dead[dead.message[0]] = dead
+        self.dead.update(dict.fromkeys(changes.undead))
+        for mark in changes.senders:
+            self.senders[mark.session] = mark
+        self.senders.update(dict.fromkeys(changes.forgotten))
+        for name, value in changes.facts.items():
+            self.facts[name] = value or None
+
+
+def write(db: sqlite3.Connection, group: Group, next_id: int) -> int:
+    """Write a group within the transaction that is open.
+
+    Args:
+        next_id: up to where ids are reserved on disk.
+
+    Returns: up to where they are reserved if the transaction commits.
+    """
+    _write_messages(db, group)
+    _write_dead(db, group)
+    _write_senders(db, group)
+    _write_facts(db, group)
+    highest = max(group.messages, default=0)
+    if highest < next_id:
+        return next_id
+    db.execute("UPDATE counter SET next_id = ?", (highest + RESERVE,))
+    return highest + RESERVE
+
+
+def _write_messages(db: sqlite3.Connection, group: Group) -> None:
+    _insert(db, "message", MESSAGE, [_message_row(message) for message in group.messages.values() if message])
+    _delete(db, "message", [id for id, message in group.messages.items() if message is None])
+
+
+def _write_dead(db: sqlite3.Connection, group: Group) -> None:
+    dead = [dead for dead in group.dead.values() if dead]
+    rows = [(*_message_row(each.message), each.reason, each.mule, each.at) for each in dead]
+    _insert(db, "dead", DEAD, rows)
+    _delete(db, "dead", [id for id, dead in group.dead.items() if dead is None])
+
+
+def _write_senders(db: sqlite3.Connection, group: Group) -> None:
+    marks = [mark for mark in group.senders.values() if mark]
+    _insert(db, "sender", SENDER, [(mark.session, mark.last, msgpack.packb(mark.refusals)) for mark in marks])
+    for session, mark in group.senders.items():
+        if mark is None:
+            db.execute("DELETE FROM sender WHERE session = ?", (session,))
+
+
+def _write_facts(db: sqlite3.Connection, group: Group) -> None:
+    _insert(db, "fact", FACT, [(name, value) for name, value in group.facts.items() if value])
+    for name, value in group.facts.items():
+        if value is None:
+            db.execute("DELETE FROM fact WHERE name = ?", (name,))
+
+
+def _message_row(message: Message) -> tuple[Any, ...]:
+    return message if message[5] is None else (*message[:5], msgpack.packb(message[5]))
+
+
+def _insert(db: sqlite3.Connection, table: str, columns: Columns, rows: Sequence[tuple[Any, ...]]) -> None:
+    place = 0
+    while place < len(rows):
+        count = min(MOST_ROWS, 1 << ((len(rows) - place).bit_length() - 1))
+        values = list(chain.from_iterable(rows[place : place + count]))
+        db.execute(_insertion(table, columns, count), values)
+        place += count
+
+
+@cache
+def _insertion(table: str, columns: Columns, count: int) -> str:
+    row = f"({', '.join('?' * len(columns))})"
+    return f"INSERT OR REPLACE INTO {table} ({', '.join(columns)}) VALUES {', '.join([row] * count)}"
+
+
+def _delete(db: sqlite3.Connection, table: str, ids: Collection[int]) -> None:
+    if ids:
+        db.execute(f"DELETE FROM {table} WHERE id IN (SELECT value FROM json_each(?))", (json.dumps(ids),))
+
+
+def read(db: sqlite3.Connection) -> Recovery:
+    """Read everything.
+
+    Raises:
+        sqlite3.Error, TypeError, ValueError: what is there is not what was written.
+    """
+    names: dict[str, str] = {}
+    dead = [
+        Dead((id, queue, body, attempt, born, headers and msgpack.unpackb(headers)), reason, mule, at)
+        for id, queue, body, attempt, born, headers, reason, mule, at in _select(db, "dead", DEAD, "id")
+    ]
+    messages: list[Message] = [
+        (id, names.setdefault(queue, queue), body, attempt, born, headers and msgpack.unpackb(headers))
+        for id, queue, body, attempt, born, headers in _select(db, "message", MESSAGE, "id")
+    ]
+    senders = [
+        Mark(session, last, msgpack.unpackb(refusals, use_list=False))
+        for session, last, refusals in _select(db, "sender", SENDER, "session")
+    ]
+    facts = dict(_select(db, "fact", FACT, "name"))
+    return Recovery(messages, senders, dead, facts, reserved(db))
+
+
+def reserved(db: sqlite3.Connection) -> int:
+    """Return up to where ids are reserved: none that was ever saved is as high."""
+    (next_id,) = db.execute("SELECT next_id FROM counter").fetchone()
+    return int(next_id)
+
+
+def _select(db: sqlite3.Connection, table: str, columns: Columns, order: str) -> sqlite3.Cursor:
+    return db.execute(f"SELECT {', '.join(columns)} FROM {table} ORDER BY {order}")
