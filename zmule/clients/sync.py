@@ -149,7 +149,7 @@ class Client:
 
     def status(self, timeout: float | None = None) -> dict[str, Any]:
         """Return the broker's status, as `zmule status --json` prints it."""
-        status: dict[str, Any] = self._ask("status", timeout=timeout)
+        status: dict[str, Any] = _as_lists(self._ask("status", timeout=timeout))
         return status
 
     def ping(self, timeout: float | None = None) -> float:
@@ -324,3 +324,10 @@ class Client:
                     continue
                 with contextlib.suppress(ZmuleError):
                     self._wait(lambda: not self._outbox.unconfirmed(), DRIVER_MAX_WAIT)
+
+
+def _as_lists(value: Any) -> Any:
+    """Return the value as JSON would have it: the wire gives tuples for lists."""
+    if isinstance(value, dict):
+        return {name: _as_lists(item) for name, item in value.items()}
+    return [_as_lists(item) for item in value] if isinstance(value, tuple) else value

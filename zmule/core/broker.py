@@ -12,11 +12,12 @@ session and nobody else anything.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping
+from itertools import starmap
 from typing import Any, NamedTuple, cast
 
 from zmule.core import greeting
 from zmule.core.dispatch import Dispatcher
-from zmule.core.effects import Bury, Effect, Forget, Note, Publish, Send
+from zmule.core.effects import Bury, Effect, Forget, Note, Publish, Recovery, Send
 from zmule.core.events import (
     BatchLost,
     BatchSaved,
@@ -46,6 +47,7 @@ from zmule.core.frames import (
     Pong,
     Put,
     Recall,
+    Refusal,
     Refused,
     Report,
     Reset,
@@ -59,6 +61,7 @@ from zmule.core.mules import FarmSetup, Mule, MuleSetup, Roster
 from zmule.core.queues import ANY, Dead, Message, again, farm_queue, mule_queue
 from zmule.core.senders import Sender, Senders
 from zmule.core.status import status
+from zmule.core.wire import MAX_REASON
 from zmule.errors import NotPermitted, NumberInUse, ProtocolError, ZmuleError
 
 HOUSEKEEPING_SECONDS = 60.0
@@ -87,6 +90,18 @@ class Setup(NamedTuple):
     about: Mapping[str, Any] = {}
 
 
+class Asked(NamedTuple):
+    """A question: who asked it, the number that the answer must bear, and its arguments."""
+
+    peer: Peer
+    request: int
+    arguments: tuple[Any, ...]
+
+
+LATER = object()
+"""What a question's handler returns when the answer will be sent by itself."""
+
+
 class Broker:
     """All that the broker knows, and what it does about what happens."""
 
@@ -105,7 +120,20 @@ class Broker:
         self._broadcast = 0
         self._housekeeping = now.mono + HOUSEKEEPING_SECONDS
         self._effects: list[Effect] = []
+        self.questions: dict[str, Callable[[Asked], Any]] = {
+            "ping": lambda _: None,
+            "status": lambda _: status(self, self._now),
+        }
         self.dispatch.queue(ANY).unread_since = now.wall
+
+    def recover(self, recovery: Recovery) -> None:
+        """Take up what the store has kept; to be called once, before anything else."""
+        self.intake.recover(recovery.next_id, len(recovery.messages) + len(recovery.dead))
+        for mark in recovery.senders:
+            self.senders.restore(mark.session, mark.last, starmap(Refusal, mark.refusals))
+        for message in recovery.messages:
+            self.dispatch.restore(message)
+        self.dead.update((dead.message[0], dead) for dead in recovery.dead)
 
     # What goes in and what comes out.
 
@@ -446,12 +474,16 @@ class Broker:
     def _ask(self, peer: Peer, frame: Ask) -> None:
         if not self._registered(peer):
             return
-        if frame.what == "status":
-            self._send(peer, Answer(frame.request, "", status(self, self._now)))
-        elif frame.what == "ping":
-            self._send(peer, Answer(frame.request, "", None))
+        question = self.questions.get(frame.what)
+        try:
+            if question is None:
+                raise ProtocolError(f"there is no question {frame.what!r}")
+            answer = question(Asked(peer, frame.request, frame.arguments))
+        except ZmuleError as error:
+            self._send(peer, Answer(frame.request, error.code, str(error)[:MAX_REASON]))
         else:
-            self._send(peer, Answer(frame.request, "unknown-question", f"no such question: {frame.what!r}"))
+            if answer is not LATER:
+                self._send(peer, Answer(frame.request, "", answer))
 
     def manned(self) -> bool:
         """Return whether every configured mule is at its work, or given up."""

@@ -72,6 +72,12 @@ class Dispatcher:
         queue.ready.extend(messages)
         self.serve(queue)
 
+    def restore(self, message: Message) -> None:
+        """Put a message that the store has kept into its queue; they come in the order of their numbers."""
+        queue = self.queue(message[1])
+        queue.account([message[2]])
+        queue.ready.append(message)
+
     def put_back(self, messages: Iterable[Message]) -> None:
         """Put messages back at the head of their queues, and hand out what can be."""
         for name, group in groupby(sorted(messages, key=_queue_and_number), key=itemgetter(1)):

@@ -24,6 +24,24 @@ class Mark(NamedTuple):
     refusals: tuple[tuple[int, str, str], ...]
 
 
+class Recovery(NamedTuple):
+    """What a store held when it was opened.
+
+    Attributes:
+        messages: by ascending id.
+        senders: in no order.
+        dead: by ascending id of the message.
+        facts: by name.
+        next_id: greater than every id of a message that was ever saved, acknowledged ones included.
+    """
+
+    messages: list[Message]
+    senders: list[Mark]
+    dead: list[Dead]
+    facts: dict[str, bytes]
+    next_id: int
+
+
 class Save(NamedTuple):
     """Keep these messages and the sender's mark; `BatchSaved` or `BatchLost` follows, in order."""
 

@@ -54,6 +54,11 @@ class Intake:
         self.accepted = 0
         self.refused = 0
 
+    def recover(self, next_id: int, count: int) -> None:
+        """Go on numbering where the store left off, with `count` messages accepted before."""
+        self._next_id = next_id
+        self.accepted = count
+
     def put(self, sender: Sender, frame: Put, wall: float) -> Save | None:
         """Take a sender's messages; return what must be kept before it is told so.
 

@@ -44,6 +44,7 @@ def run(config: Config) -> int:
         pairs = gateway.bind(holding, zip(config.endpoints, config.publish, strict=True))
         stack.enter_context(Log(config.log_level, config.log_format))
         broker = Broker(setup(config, pairs), instant())
+        broker.recover(store.recover())
         supervisor = stack.enter_context(closing(supervise(config, pairs[0][0])))
         for endpoint, publish in pairs:
             log.info("zmuled %s serves %s, broadcasts by %s", VERSION, endpoint, publish)

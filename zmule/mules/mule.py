@@ -111,6 +111,7 @@ class Mule:
         self._stopping = False
         self._inside = 0
         self._stop_signal = 0
+        self._told = False
         self._closed = False
         self._inbox = Inbox(
             os.urandom(16), number=number, farms=farms, program=program, pid=self._pid, token=token
@@ -223,6 +224,7 @@ class Mule:
     def _end(self, finish: Callable[[], None]) -> None:
         if self._closed or self._pid != os.getpid():
             return
+        self._told = True
         with self._mutex:
             finish()
             self._sweep()
@@ -313,7 +315,8 @@ class Mule:
             if again:
                 signal.signal(number, signal.SIG_DFL)
                 signal.raise_signal(number)
-        elif not self._inside:
+        elif not self._inside and not self._told:
+            self._told = True
             raise MuleStopped(0)
 
     def _receive(self, waiter: _Waiter, timeout: float | None) -> Delivery | None:
@@ -360,6 +363,7 @@ class Mule:
         if self._stopping and threading.current_thread() is threading.main_thread():
             self._moved.wait_for(lambda: self._closed or not self._busy_threads())
         if self._stopping or self._closed:
+            self._told = self._told or threading.current_thread() is threading.main_thread()
             raise MuleStopped(0)
         if self._inbox.error is not None:
             raise self._inbox.error
@@ -391,7 +395,7 @@ class Mule:
         if self._stopping or self._closed or self._inbox.error is not None:
             for waiter in self._waiters:
                 waiter.wake()
-            if self._stop_signal and not self._hands and not self._inside and not self._closed:
+            if self._stop_signal and not (self._hands or self._inside or self._told):
                 signal.pthread_kill(cast(int, threading.main_thread().ident), self._stop_signal)
         self._moved.notify_all()
 

@@ -13,7 +13,6 @@ from collections.abc import Callable
 from urllib.parse import urlsplit
 
 import zmq
-from zmq.utils.monitor import recv_monitor_message
 
 from zmule import process
 from zmule.connection import READ, Bell, Connection, Socket, drain
@@ -110,8 +109,9 @@ class Receiver:
                 self._inbox.broadcast(decode(data))
             monitor = self._connection.monitor
             if monitor is not None and monitor in events:
-                recv_monitor_message(monitor)
+                # A socket made anew, since the old one takes frames for a moment yet, and loses them.
                 self._inbox.disconnected(now)
+                self._connection.close()
             if self._alarm is not None and self._alarm.fileno() in events:
                 self._interrupted(self._alarm.recv(4096))
             self._follow()

@@ -50,24 +50,32 @@ def run(mule: Mule, program: Callable[[], object]) -> NoReturn:
     compat.install()
     current.set_mule(mule)
     mule.take_signals()
-    status = 1
     try:
-        program()
-        join_threads()
+        status = outcome(program)
+    except MuleStopped:  # the signal came as the program was ending by itself
         status = 0
-    except SystemExit as end:
-        status = exit_status(end)
-        join_threads()
-    except ZmuleError as error:
-        print(f"zmule: {error}", file=sys.stderr)
-        status = error.exit_code
-    except BaseException:
-        traceback.print_exc()
     if status == 0:
         mule.close()
     else:
         mule.abort()
     sys.exit(status)
+
+
+def outcome(program: Callable[[], object]) -> int:
+    """Run a program and its threads to their end; return the exit status."""
+    try:
+        program()
+    except SystemExit as end:
+        join_threads()
+        return exit_status(end)
+    except ZmuleError as error:
+        print(f"zmule: {error}", file=sys.stderr)
+        return error.exit_code
+    except BaseException:
+        traceback.print_exc()
+        return 1
+    join_threads()
+    return 0
 
 
 def load(program: str) -> Callable[[], object]:
@@ -96,12 +104,9 @@ def run_callable(program: str) -> object:
     """Import a module and call something in it without arguments."""
     name, _, attribute = program.partition(":")
     make_importable(os.getcwd())  # noqa: PTH109
-    target: object = import_module(name)
-    for part in attribute.split("."):
-        try:
-            target = getattr(target, part)
-        except AttributeError:
-            raise ConfigError(f"the program {program}: {name} has no {attribute!r}") from None
+    target = getattr(import_module(name), attribute, None)
+    if target is None:
+        raise ConfigError(f"the program {program}: {name} has no {attribute!r}")
     if not callable(target):
         raise ConfigError(f"the program {program}: {attribute!r} cannot be called")
     return target()

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from zmule.core.effects import Recovery
 from zmule.errors import ConfigError
-from zmule.stores.store import Changes, Lost, Recovery, Saved, Store
+from zmule.stores.store import Changes, Lost, Saved, Store
 
 __all__ = ["Changes", "Lost", "Recovery", "Saved", "Store", "open_store"]
 

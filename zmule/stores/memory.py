@@ -5,9 +5,9 @@ A broker that is started again in the same process, as tests and simulations do,
 
 from __future__ import annotations
 
-from zmule.core.effects import Mark
+from zmule.core.effects import Mark, Recovery
 from zmule.core.queues import Dead, Message
-from zmule.stores.store import Changes, Lost, Recovery, Saved
+from zmule.stores.store import Changes, Lost, Saved
 
 
 class MemoryStore:

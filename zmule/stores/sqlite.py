@@ -26,9 +26,10 @@ from pathlib import Path
 from threading import Condition, Lock, Thread
 from time import monotonic
 
+from zmule.core.effects import Recovery
 from zmule.stores import tables
 from zmule.stores.schema import WAL_BYTES, commit_nothing, damaged, explained, open_database
-from zmule.stores.store import Changes, Lost, Recovery, Saved
+from zmule.stores.store import Changes, Lost, Saved
 from zmule.stores.tables import Group
 
 ROOM_BYTES = 2 * WAL_BYTES

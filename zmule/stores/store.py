@@ -18,7 +18,7 @@ from collections.abc import Mapping, Sequence
 from types import MappingProxyType
 from typing import NamedTuple, Protocol
 
-from zmule.core.effects import Mark
+from zmule.core.effects import Mark, Recovery
 from zmule.core.queues import Dead, Message
 
 
@@ -44,24 +44,6 @@ class Changes(NamedTuple):
     dead: Sequence[Dead] = ()
     undead: Sequence[int] = ()
     facts: Mapping[str, bytes] = MappingProxyType({})
-
-
-class Recovery(NamedTuple):
-    """What a store held when it was opened.
-
-    Attributes:
-        messages: by ascending id.
-        senders: in no order.
-        dead: by ascending id of the message.
-        facts: by name.
-        next_id: greater than every id of a message that was ever saved, acknowledged ones included.
-    """
-
-    messages: list[Message]
-    senders: list[Mark]
-    dead: list[Dead]
-    facts: dict[str, bytes]
-    next_id: int
 
 
 class Saved(NamedTuple):

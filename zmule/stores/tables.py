@@ -19,9 +19,9 @@ from typing import Any
 
 import msgpack
 
-from zmule.core.effects import Mark
+from zmule.core.effects import Mark, Recovery
 from zmule.core.queues import Dead, Message
-from zmule.stores.store import Changes, Recovery
+from zmule.stores.store import Changes
 
 Columns = tuple[str, ...]
 

@@ -1,0 +1,160 @@
+"""What the live tests share: a real `zmuled` in a folder of its own, and waiting for conditions."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import signal
+import subprocess
+import sys
+import textwrap
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from zmule.clients.sync import Client
+from zmule.errors import ZmuleError
+
+PATIENCE = 30.0
+COMMANDS = Path(sys.executable).parent
+
+
+def wait_until(condition: Callable[[], Any], what: str = "the condition", seconds: float = PATIENCE) -> Any:
+    """Return the condition's value once it is true; look often, and fail after a long time."""
+    deadline = time.monotonic() + seconds
+    while time.monotonic() < deadline:
+        value = condition()
+        if value:
+            return value
+        time.sleep(0.01)  # between two looks, not instead of one
+    raise AssertionError(f"{what} has not come true in {seconds:g} s")
+
+
+class Zmuled:
+    """A zmuled that a test starts, kills and starts again.
+
+    Args:
+        folder: where it runs, and where its programs are.
+        endpoint: where it listens.
+    """
+
+    def __init__(self, folder: Path, endpoint: str | None = None) -> None:
+        self.folder = folder
+        self.endpoint = endpoint or f"ipc://{folder}/zmule.sock"
+        self.log = folder / "log"
+        self.process: subprocess.Popen[bytes] | None = None
+        self.clients: list[Client] = []
+
+    def program(self, name: str, source: str) -> str:
+        """Write a program; return its path."""
+        path = self.folder / name
+        path.write_text(textwrap.dedent(source))
+        return name
+
+    def start(self, *arguments: str, ready: bool = True) -> Zmuled:
+        """Start it, and wait until its mules are at work."""
+        environ = {name: value for name, value in os.environ.items() if not name.startswith("ZMULE_")}
+        with self.log.open("ab") as log:
+            process = self.process = subprocess.Popen(
+                [COMMANDS / "zmuled", "--endpoint", self.endpoint, *arguments],
+                cwd=self.folder,
+                env=environ,
+                stdin=subprocess.DEVNULL,
+                stdout=log,
+                stderr=log,
+            )
+        if ready:
+            wait_until(lambda: "info: ready" in self.tail() or process.poll() is not None, "readiness")
+            assert process.poll() is None, self.output()
+        return self
+
+    def output(self) -> str:
+        """What it and its mules have written."""
+        return self.log.read_text(errors="replace")
+
+    def tail(self) -> str:
+        """What it has written since it was started last."""
+        return self.output().rpartition("info: zmuled ")[2]
+
+    def client(self, **options: Any) -> Client:
+        """A client, closed at the end of the test."""
+        client = Client(self.endpoint, **options)
+        self.clients.append(client)
+        return client
+
+    def status(self) -> dict[str, Any]:
+        """The broker's status."""
+        return self.client_for_status().status()
+
+    def client_for_status(self) -> Client:
+        if not self.clients:
+            self.client()
+        return self.clients[0]
+
+    def mule(self, number: int) -> dict[str, Any]:
+        """A mule's entry in the status."""
+        mules = {mule["id"]: mule for mule in self.status()["mules"]}
+        entry: dict[str, Any] = mules[number]
+        return entry
+
+    def wait_for_acks(self, count: int, seconds: float = PATIENCE) -> None:
+        """Wait until that many messages have been acknowledged."""
+        wait_until(lambda: self.status()["totals"]["acked"] >= count, f"{count} acks", seconds)
+
+    def kill(self) -> None:
+        """Kill it as nobody should."""
+        assert self.process is not None
+        self.process.kill()
+        self.process.wait()
+
+    def stop(self, number: int = signal.SIGTERM) -> int:
+        """Stop it as an operator does; return its exit status."""
+        assert self.process is not None
+        self.process.send_signal(number)
+        return self.process.wait(PATIENCE)
+
+    def end(self) -> None:
+        """Leave nothing behind, however the test went."""
+        for client in self.clients:
+            with contextlib.suppress(ZmuleError):
+                client.close(timeout=0.1)
+        if self.process is not None and self.process.poll() is None:
+            self.stop()
+
+
+@pytest.fixture
+def zmuled(tmp_path: Path) -> Iterator[Zmuled]:
+    """A zmuled that is not started yet, on an ipc endpoint."""
+    daemon = Zmuled(tmp_path)
+    try:
+        yield daemon
+    finally:
+        daemon.end()
+
+
+@pytest.fixture
+def zmuled_tcp(tmp_path: Path) -> Iterator[Zmuled]:
+    """A zmuled that is not started yet, on a tcp endpoint of this host."""
+    daemon = Zmuled(tmp_path, f"tcp://127.0.0.1:{free_ports()}")
+    try:
+        yield daemon
+    finally:
+        daemon.end()
+
+
+def free_ports() -> int:
+    """Return a port that is free together with the next one."""
+    import socket
+
+    while True:
+        with socket.socket() as first, socket.socket() as second:
+            first.bind(("127.0.0.1", 0))
+            port: int = first.getsockname()[1]
+            try:
+                second.bind(("127.0.0.1", port + 1))
+            except (OSError, OverflowError):
+                continue
+            return port
