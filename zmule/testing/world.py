@@ -14,7 +14,7 @@ from collections.abc import Iterable, Iterator
 from typing import NamedTuple
 
 from zmule.core.broker import Broker, Limits, Setup
-from zmule.core.effects import Bury, Effect, Forget, Publish, Save, Send
+from zmule.core.effects import Bury, Effect, Forget, Note, Publish, Save, Send
 from zmule.core.events import (
     BatchLost,
     BatchSaved,
@@ -34,7 +34,7 @@ from zmule.core.wire import decode, encode
 from zmule.stores.memory import MemoryStore
 from zmule.stores.store import Changes, Saved
 
-__all__ = ["SimClient", "SimMule", "SimThread", "World"]
+__all__ = ["Actor", "SimClient", "SimMule", "SimThread", "World"]
 
 
 class Clock:
@@ -71,15 +71,20 @@ class Actor:
         self.name = name
         self.link = link
         self.alive = True
+        self.frozen = False
         self.pipe: Pipe | None = None
 
     def __repr__(self) -> str:
         return self.name
 
+    def awake(self) -> bool:
+        """Return whether it can do anything: it is neither dead nor frozen."""
+        return self.alive and not self.frozen
+
     def pump(self) -> None:
         """Put what the session has to say into the pipe; connect first if there is none."""
         now = self.world.clock.mono
-        if not self.alive:
+        if not self.awake():
             return
         if self.pipe is not None and self.link.broken(now):
             self.cut()
@@ -89,8 +94,9 @@ class Actor:
 
     def take_in(self) -> None:
         """Take the next frame out of the pipe."""
-        if self.alive and self.pipe is not None and self.pipe.to_peer:
+        if self.awake() and self.pipe is not None and self.pipe.to_peer:
             self.link.receive(decode(self.pipe.to_peer.popleft()), self.world.clock.mono)
+            self.world.heard(self)
 
     def cut(self) -> None:
         """Lose the connection with all that is in it. The broker hears of it when the world tells it."""
@@ -150,7 +156,7 @@ class SimThread(Waiter):
         """Acknowledge what it works on."""
         if self.delivery is not None:
             self.mule.inbox.finish(self.delivery)
-            self.mule.world.finished.append(self.delivery)
+            self.mule.world.finish(self.delivery)
             self.delivery = None
 
     def fail(self) -> None:
@@ -163,7 +169,7 @@ class SimThread(Waiter):
         if self.delivery is not None:
             self.waiting = False
             self.mule.inbox.start(self.delivery, self.mule.world.clock.mono)
-            self.mule.world.started.append(self.delivery)
+            self.mule.world.start(self.delivery, self.mule)
 
 
 class SimMule(Actor):
@@ -311,23 +317,42 @@ class World:
         """Do what the broker says."""
         for effect in effects:
             if isinstance(effect, Send):
-                self._send(effect)
-            elif isinstance(effect, Save):
-                self.store.save(Changes(effect.batch, messages=effect.messages, senders=(effect.mark,)))
-            elif isinstance(effect, Forget):
-                self.store.save(Changes(removed=effect.ids))
-            elif isinstance(effect, Bury):
-                self.store.save(Changes(dead=(effect.dead,)))
+                self.send(effect)
             elif isinstance(effect, Publish):
                 self.published.append(effect)
+            elif not isinstance(effect, Note):
+                self.keep(effect)
 
-    def _send(self, effect: Send) -> None:
+    def keep(self, effect: Save | Forget | Bury) -> None:
+        """Give the store what it is to keep."""
+        if isinstance(effect, Save):
+            self.store.save(Changes(effect.batch, messages=effect.messages, senders=(effect.mark,) if effect.mark else ()))
+        elif isinstance(effect, Forget):
+            self.store.save(Changes(removed=effect.ids))
+        else:
+            self.store.save(Changes(dead=(effect.dead,)))
+
+    def send(self, effect: Send) -> None:
+        """Put a frame of the broker's into the pipe of its peer, if that has one."""
         pipe = self.pipes.get(effect.peer)
         if isinstance(effect.frame, Deliver):
             for parcel in effect.frame.parcels:
                 self.delivered += [Handed(id, parcel.queue, parcel.attempt) for id in parcel.ids]
         if pipe is not None:
             pipe.to_peer.append(encode(effect.frame))
+
+    # What actors have done; for worlds that keep a ledger.
+
+    def heard(self, actor: Actor) -> None:
+        """An actor has taken in a frame."""
+
+    def start(self, delivery: Delivery, mule: SimMule) -> None:
+        """A thread has begun to work on a message."""
+        self.started.append(delivery)
+
+    def finish(self, delivery: Delivery) -> None:
+        """A thread has acknowledged a message, whether or not the mule still may."""
+        self.finished.append(delivery)
 
     def settle(self, turns: int = 200) -> None:
         """Let everything happen that can without time passing, until nothing moves.
@@ -360,7 +385,7 @@ class World:
                 self.carry(pipe)
         self.answer()
         for actor in self.actors:
-            while actor.alive and actor.pipe is not None and actor.pipe.to_peer:
+            while actor.awake() and actor.pipe is not None and actor.pipe.to_peer:
                 moved = True
                 actor.take_in()
         return moved
