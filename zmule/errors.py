@@ -91,6 +91,62 @@ class EndpointInUse(ZmuleError):
     exit_code = 73
 
 
+class UnknownTarget(ZmuleError):
+    """A signal cannot have that target."""
+
+    code = "unknown-target"
+
+
+class SignalConflict(ZmuleError):
+    """The signal is registered for another target already."""
+
+    code = "signal-conflict"
+
+
+class UnknownLock(ZmuleError):
+    """There is no lock of that number."""
+
+    code = "unknown-lock"
+
+
+class Deadlock(ZmuleError):
+    """This thread holds the lock already, and would wait for itself for ever."""
+
+    code = "deadlock"
+
+
+class NotHolder(ZmuleError):
+    """The lock is another's, or nobody's: it cannot be unlocked from here."""
+
+    code = "not-holder"
+
+
+class LockBusy(ZmuleError):
+    """The lock was not to be had at once."""
+
+    code = "lock-busy"
+    exit_code = 75
+
+
+class LockTimeout(ZmuleError):
+    """The lock was not to be had in time."""
+
+    code = "lock-timeout"
+    exit_code = 75
+
+
+class LockLimit(ZmuleError):
+    """This process holds or waits for too many locks."""
+
+    code = "lock-limit"
+
+
+class WrongValue(ZmuleError):
+    """An argument is not what it should be."""
+
+    code = "wrong-value"
+
+
 class ConfigError(ZmuleError):
     """The configuration is wrong: what, where, and what to write instead."""
 

@@ -438,7 +438,7 @@ def test_acks_of_an_old_epoch_are_void() -> None:
     delivery = mule.threads[0].delivery
     assert delivery is not None
     assert mule.pipe is not None
-    w.receive(mule.pipe, Report(delivery.epoch + 1, (delivery.id,), (1, 0), (), 0))
+    w.receive(mule.pipe, Report(delivery.epoch + 1, (delivery.id,), (1, 0, 0, 0), (), 0))
     assert w.broker.left() == 1
 
 

@@ -1,4 +1,4 @@
-"""zmule.core.timers: by example, and against a model that counts minutes and ticks one by one."""
+"""zmule.core.timers: by example, and against a model."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ from collections.abc import Hashable
 from typing import NamedTuple
 
 import pytest
+from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, rule
 
@@ -58,7 +59,7 @@ def test_an_hour_of_a_tenth_of_a_second_without_drift() -> None:
     timers.add_timer(1, 0.1, "config", start)
     for fire in range(1, 36_001):
         at = timers.next_deadline(0.0, 0.0) or 0.0
-        assert at == pytest.approx(start + fire / 10, abs=1e-6)
+        assert abs(at - (start + fire / 10)) < 1e-6
         assert timers.due(at + (fire % 7) / 100, 0.0) == [1]
 
 
@@ -349,6 +350,44 @@ def test_a_restart_with_the_clock_set_back_repeats_nothing_unless_it_was_wrong()
         assert timers.due(0.0, TEN + 60) == raised
 
 
+@pytest.mark.parametrize("restart", [False, True])
+@pytest.mark.parametrize(("second_step", "raised"), [(30, []), (31, [1])])
+def test_a_clock_set_back_in_two_steps_is_as_in_one_also_with_a_restart_between(
+    restart: bool, second_step: int, raised: list[int]
+) -> None:
+    timers = Timers()
+    timers.add_cron(1, Every(1), "config", TEN)
+    back = TEN - 150 * 60
+    assert timers.due(0.0, back) == []
+    if restart:
+        settled, timers = timers.settled(), Timers()
+        timers.restore(settled, back)
+        timers.add_cron(1, Every(1), "config", back)
+    back -= second_step * 60
+    assert timers.due(1.0, back) == []
+    assert timers.due(61.0, back + 60) == raised
+
+
+def test_only_what_is_settled_too_far_ahead_of_the_clock_starts_anew() -> None:
+    timers = Timers()
+    timers.add_cron(1, Every(1), "a", TEN - 100 * 60)
+    timers.add_cron(2, Every(1), "a", TEN)
+    assert timers.due(0.0, TEN - 200 * 60) == []
+    assert timers.due(60.0, TEN - 199 * 60) == [2]
+
+
+def test_the_only_process_that_asks_may_restart_while_the_clock_is_set_back() -> None:
+    timers = Timers()
+    timers.add_cron(1, Every(1), "mule", TEN)
+    back = TEN - 150 * 60
+    timers.due(0.0, back)
+    timers.drop("mule")
+    timers.due(1.0, back + 600)
+    timers.add_cron(1, Every(1), "mule again", back + 600)
+    assert timers.due(2.0, TEN) == []
+    assert timers.due(3.0, TEN + 60) == [1]
+
+
 def test_the_only_process_that_asks_may_restart_over_the_boundary() -> None:
     timers = Timers()
     timers.add_cron(1, Every(5), "mule", TEN - 10)
@@ -393,7 +432,8 @@ def test_who_adds_and_drops_for_ever_costs_no_memory() -> None:
 class Machine(RuleBasedStateMachine):
     """The model: for each entry its askers, and either its start or the minute up to which it is settled.
 
-    Periods are binary fractions, so that counting ticks is exact.
+    What nobody asks for any more is `recent` for a while. Periods are binary fractions, so that counting ticks
+    is exact.
     """
 
     def __init__(self) -> None:
@@ -401,11 +441,11 @@ class Machine(RuleBasedStateMachine):
         self.timers = Timers()
         self.mono, self.wall = 64.0, TEN
         self.seen = 64.0
-        self.top = TEN
         self.askers: dict[Source, set[Hashable]] = {}
         self.starts: dict[Source, tuple[float, float]] = {}
         self.left: dict[Source, int] = {}
         self.crons: dict[Source, tuple[int, int]] = {}
+        self.recent: dict[Source, int] = {}
 
     @initialize()
     def begin(self) -> None:
@@ -425,15 +465,14 @@ class Machine(RuleBasedStateMachine):
                     self.left[source] -= 1
                     if not self.left[source]:
                         self.gone(source)
-        if self.minute < self.top // 60 - 180:
-            self.crons = {s: (every, min(until, self.minute)) for s, (every, until) in self.crons.items()}
-            self.top = self.wall
-        self.top = max(self.top, self.wall)
+        now = self.minute
+        self.recent = {s: until for s, until in self.recent.items() if now - 2 <= until <= now + 180}
         for source, (every, until) in self.crons.items():
-            candidates = range(max(until + 1, self.minute - 180), self.minute + 1)
-            if any(minute % every == 0 for minute in candidates):
+            match = now - now % every
+            if match > until and match >= now - 180:
                 expected.append(source.signal)
-            self.crons[source] = every, max(until, self.minute)
+            if match > until or until > now + 180:
+                self.crons[source] = every, now
         raised = self.timers.due(self.mono, self.wall)
         assert sorted(raised) == sorted(expected)
         self.seen = self.mono
@@ -460,18 +499,20 @@ class Machine(RuleBasedStateMachine):
     def add_cron(self, asker: str, every: int) -> None:
         source = self.timers.add_cron(3, Every(every), asker, self.wall)
         self.askers.setdefault(source, set()).add(asker)
-        self.crons.setdefault(source, (every, self.minute))
+        if source not in self.crons:
+            until = self.recent.pop(source, self.minute)
+            self.crons[source] = every, max(until, self.minute - 1)
+        self.look()
 
     @rule(asker=st.sampled_from("ab"))
-    def drop_and_return_much_later(self, asker: str) -> None:
-        """What comes back at once is another matter; here the clock goes on until all is forgotten."""
+    def drop(self, asker: str) -> None:
         self.timers.drop(asker)
         for source, askers in list(self.askers.items()):
             askers.discard(asker)
             if not askers:
+                if source in self.crons:
+                    self.recent[source] = max(self.crons[source][1], self.minute - 1)
                 self.gone(source)
-        for _ in range(5):
-            self.advance(60.0)
 
     @rule(data=st.data())
     def remove(self, data: st.DataObject) -> None:
@@ -494,18 +535,23 @@ class Machine(RuleBasedStateMachine):
         self.wall += 60 * minutes
         self.look()
 
-    @rule()
-    def restart_the_broker(self) -> None:
-        """All who asked ask again within the minute; timers begin anew."""
+    @rule(minutes=st.sampled_from([-400, -150, 0, 1, 5, 400]))
+    def restart_the_broker(self, minutes: int) -> None:
+        """It is back when the clock is so much later; all who asked ask again at once; timers begin anew."""
         settled = self.timers.settled()
         self.timers = Timers()
+        self.wall += 60 * minutes
         self.timers.restore(settled, self.wall)
         self.starts.clear()
         self.left.clear()
         for source in list(self.askers):
             if source.kind != "cron":
                 del self.askers[source]
+        until_now = {**self.recent, **{source: until for source, (_, until) in self.crons.items()}}
+        latest = self.minute + 180
+        self.recent = {s: max(until, self.minute - 1) for s, until in until_now.items() if until <= latest}
         for source, (every, _) in list(self.crons.items()):
+            self.crons[source] = every, self.recent.pop(source, self.minute)
             for asker in self.askers[source]:
                 assert self.timers.add_cron(3, Every(every), asker, self.wall) == source
         self.look()
@@ -524,3 +570,4 @@ class Machine(RuleBasedStateMachine):
 
 
 TestTimers = Machine.TestCase
+TestTimers.settings = settings(max_examples=25, stateful_step_count=50, deadline=None)

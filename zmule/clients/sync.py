@@ -20,10 +20,11 @@ from typing import Any
 import zmq
 
 from zmule import process
+from zmule.clients.lock import Lock, thread_number
 from zmule.connection import READ, Bell, Connection
 from zmule.core.frames import Body, Headers
 from zmule.core.outbox import Outbox
-from zmule.core.queues import ANY, farm_queue, mule_queue
+from zmule.core.queues import ANY, check_signal, farm_queue, mule_queue, signal_queue
 from zmule.endpoints import default_endpoint
 from zmule.errors import BrokerUnavailable, QueueFull, ZmuleError, from_code
 
@@ -124,6 +125,59 @@ class Client:
         Args, returns and errors are those of `mule_msg`, and `UnknownFarm`.
         """
         return self._send(farm_queue(farm), message, wait, headers, timeout)
+
+    def signal(self, number: int, *, timeout: float | None = None) -> None:
+        """Raise a signal: every process that it is for runs its handler once. Stands for `uwsgi.signal`.
+
+        Args:
+            number: 0 to 255.
+            timeout: seconds to wait for the broker, default the client's own.
+
+        Raises:
+            QueueFull: it waits too many times already.
+            BrokerUnavailable: the broker did not answer in time. It may have been raised.
+        """
+        self._send(signal_queue(check_signal(number)), b"", True, None, timeout)
+
+    def call(self, function: str, readers: str, arguments: bytes, *, timeout: float | None = None) -> None:
+        """Have a function run by a mule that has registered it: what `@mulefunc` is made of.
+
+        Args:
+            function: its name.
+            readers: `any`, `mule:N` or `farm:NAME`.
+            arguments: what it is called with, as bytes.
+            timeout: seconds to wait for the broker, default the client's own.
+        """
+        self._send(f"call:{function}:{readers}", arguments, True, None, timeout)
+
+    def lock(self, name: int | str = 0, *, timeout: float | None = None, blocking: bool = True) -> Lock:
+        """Return a lock, to be used by `with`. Stands for `uwsgi.lock`.
+
+        Args:
+            name: 0 or the number of one that is configured, or any name.
+            timeout: seconds to wait for it, None for ever.
+            blocking: False: do not wait at all.
+        """
+        return Lock(self, name, timeout, blocking)
+
+    def is_locked(self, name: int | str = 0) -> bool:
+        """Return whether anybody holds the lock. Stands for `uwsgi.is_locked`."""
+        return bool(self._ask("is_locked", name))
+
+    def acquire_lock(self, name: int | str, timeout: float | None, *, blocking: bool = True) -> int:
+        """Hold a lock; `Lock.acquire` tells the rest."""
+        wait = -1.0 if timeout is None else float(timeout)
+        token = int(self._ask("lock", name, thread_number(), wait, blocking, patience=timeout))
+        with self._mutex:
+            self._outbox.holds += 1
+            self._carry()
+        return token
+
+    def release_lock(self, name: int | str) -> None:
+        """Let go of a lock; `Lock.release` tells the rest."""
+        self._ask("unlock", name, thread_number())
+        with self._mutex:
+            self._outbox.holds = max(0, self._outbox.holds - 1)
 
     def flush(self, timeout: float | None = None) -> None:
         """Wait until everything sent with `wait=False` has been answered for.
@@ -229,22 +283,28 @@ class Client:
             raise error
         return True
 
-    def _ask(self, what: str, *arguments: Any, timeout: float | None = None) -> Any:
+    def _ask(
+        self, what: str, *arguments: Any, timeout: float | None = None, patience: float | None = 0
+    ) -> Any:
+        """Ask the broker, and wait for its answer: `patience` seconds more than for others, None for ever."""
         limit = self.timeout if timeout is None else timeout
         with self._mutex:
             self._connect(limit)
-            request = self._outbox.ask(what, arguments)
+            questions = self._outbox.questions
+            request = questions.ask(what, arguments)
             self._ring()
-            answers: list[Any] = []
-
-            def answered() -> bool:
-                answers.append(self._outbox.answer(request))
-                return answers[-1] is not None
-
-            if not self._wait(answered, limit):
-                self._outbox.withdraw(request)
-                raise self._unavailable(limit, f"no answer to {what!r}")
-        answer = answers[-1]
+            try:
+                while not self._wait(lambda: questions.answered(request), limit + (patience or 0)):
+                    if patience is not None or self._outbox.state != "up":
+                        raise self._unavailable(limit, f"no answer to {what!r}")
+            except BaseException:
+                questions.withdraw(request)
+                if what == "lock":
+                    questions.remind("give_up_lock", (arguments[1], request))
+                raise
+            answer = questions.answer(request)
+        if answer is None:
+            raise ZmuleError("the client was closed meanwhile")
         if answer.code:
             raise from_code(answer.code, str(answer.value))
         return answer.value
@@ -312,18 +372,18 @@ class Client:
         if self._pump is None:
             self._pump = threading.Thread(target=self._pumping, name="zmule-pump", daemon=True)
             self._pump.start()
-        elif self._outbox.unconfirmed() == 1:
+        elif self._outbox.unconfirmed() <= 1:
             self._changed.notify_all()
         self._ring()
 
     def _pumping(self) -> None:
         with self._mutex:
             while not self._closed and self._outbox.error is None:
-                if not self._outbox.unconfirmed():
+                if not self._outbox.expecting():
                     self._changed.wait()
                     continue
                 with contextlib.suppress(ZmuleError):
-                    self._wait(lambda: not self._outbox.unconfirmed(), DRIVER_MAX_WAIT)
+                    self._wait(lambda: not self._outbox.expecting(), DRIVER_MAX_WAIT)
 
 
 def _as_lists(value: Any) -> Any:

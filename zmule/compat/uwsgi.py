@@ -11,7 +11,7 @@ from typing import Any
 from zmule import current
 from zmule.core.frames import DIRECT, FARM, Body
 from zmule.errors import MessageTooLarge, NotProgrammed, QueueFull, UnknownFarm, UnknownMule
-from zmule.mules.mule import Interrupted
+from zmule.mules.engine import Interrupted
 
 
 def mule_id(*_: Any) -> int:

@@ -27,11 +27,16 @@ from zmule.core.events import (
     MuleExited,
     MuleGivenUp,
     MuleSpawned,
+    PathChanged,
+    PathRefused,
+    PathWatched,
     Peer,
     PeerVanished,
     StopRequested,
 )
 from zmule.core.frames import (
+    DIRECT,
+    FARM,
     PROTOCOL_VERSION,
     Answer,
     Ask,
@@ -56,10 +61,11 @@ from zmule.core.frames import (
     Welcome,
 )
 from zmule.core.instant import Instant
-from zmule.core.intake import Intake
+from zmule.core.intake import Intake, Pending
 from zmule.core.mules import FarmSetup, Mule, MuleSetup, Roster
 from zmule.core.queues import ANY, Dead, Message, again, farm_queue, mule_queue
 from zmule.core.senders import Sender, Senders
+from zmule.core.services import LATER, Asked, Schedules, Services
 from zmule.core.status import status
 from zmule.core.wire import MAX_REASON
 from zmule.errors import NotPermitted, NumberInUse, ProtocolError, ZmuleError
@@ -79,8 +85,12 @@ class Limits(NamedTuple):
 
 
 class Setup(NamedTuple):
-    """What a broker is made of: `id` is 16 bytes of its own, `about` goes into its status as it stands,
-    `publish` pairs each endpoint with the one its broadcasts leave by."""
+    """What a broker is made of.
+
+    `id` is 16 bytes of its own; `about` goes into its status as it stands; `publish` pairs each endpoint
+    with the one its broadcasts leave by; `schedules` makes those of crons; `locks` is the highest number
+    of a lock.
+    """
 
     id: bytes
     mules: tuple[MuleSetup, ...] = ()
@@ -88,18 +98,8 @@ class Setup(NamedTuple):
     limits: Limits = Limits()
     publish: tuple[tuple[str, str], ...] = ()
     about: Mapping[str, Any] = {}
-
-
-class Asked(NamedTuple):
-    """A question: who asked it, the number that the answer must bear, and its arguments."""
-
-    peer: Peer
-    request: int
-    arguments: tuple[Any, ...]
-
-
-LATER = object()
-"""What a question's handler returns when the answer will be sent by itself."""
+    schedules: Schedules | None = None
+    locks: int = 0
 
 
 class Broker:
@@ -108,11 +108,12 @@ class Broker:
     def __init__(self, setup: Setup, now: Instant) -> None:
         self.setup = setup
         self.limits = setup.limits
-        self.started = self._now = now
+        self.started = self.now = now
         self.roster = Roster(setup.mules, setup.farms)
         self.senders = Senders()
         self.dispatch = Dispatcher(farm_queue(farm.name) for farm in setup.farms if farm.early)
-        self.intake = Intake(self.roster, self.dispatch, self.limits)
+        self.services = Services(self, setup.schedules, setup.locks)
+        self.intake = Intake(self.roster, self.dispatch, self.services.signals, self.limits)
         self.dead: dict[int, Dead] = {}
         self.acked = 0
         self.stopping = False
@@ -122,7 +123,8 @@ class Broker:
         self._effects: list[Effect] = []
         self.questions: dict[str, Callable[[Asked], Any]] = {
             "ping": lambda _: None,
-            "status": lambda _: status(self, self._now),
+            "status": lambda _: status(self, self.now),
+            **self.services.questions(),
         }
         self.dispatch.queue(ANY).unread_since = now.wall
 
@@ -139,20 +141,21 @@ class Broker:
 
     def handle(self, event: Event, now: Instant) -> list[Effect]:
         """Take note of an event; return what is to be done about it, in order."""
-        self._now = now
+        self.now = now
         _HANDLERS[type(event)](self, event)
         return self._flush()
 
     def tick(self, now: Instant) -> list[Effect]:
         """Do what is due; return what is to be done about it, in order."""
-        self._now = now
+        self.now = now
         while (mule := next(iter(self.roster.connected()), None)) and self._silent_since(mule) <= now.mono:
             self._note(
                 "warning", f"mule {mule.number} has been silent for {self.limits.heartbeat_timeout:g} s"
             )
             peer = cast(Peer, mule.peer)
             self._lose(mule)
-            self._send(peer, Reset("silent", "no heartbeat in time: register anew"))
+            self.send(peer, Reset("silent", "no heartbeat in time: register anew"))
+        self.services.tick()
         if now.mono >= self._housekeeping:
             self.senders.expire(now.mono)
             self._housekeeping = now.mono + HOUSEKEEPING_SECONDS
@@ -160,20 +163,29 @@ class Broker:
 
     def next_deadline(self) -> float:
         """Return when `tick` has something to do, on the monotonic clock."""
-        mule = next(iter(self.roster.connected()), None)
-        return min(self._housekeeping, self._silent_since(mule)) if mule else self._housekeeping
+        deadlines = [self._housekeeping]
+        if (mule := next(iter(self.roster.connected()), None)) is not None:
+            deadlines.append(self._silent_since(mule))
+        if (due := self.services.next_deadline()) is not None:
+            deadlines.append(due)
+        return min(deadlines)
 
     def _silent_since(self, mule: Mule) -> float:
         return mule.heard + self.limits.heartbeat_timeout
 
     def _flush(self) -> list[Effect]:
         for mule, parcels in self.dispatch.parcels():
-            self._send(cast(Peer, mule.peer), Deliver(mule.epoch, parcels))
+            self.send(cast(Peer, mule.peer), Deliver(mule.epoch, parcels))
             self._settle_state(mule)
         effects, self._effects = self._effects, []
         return effects
 
-    def _send(self, peer: Peer, frame: Frame) -> None:
+    def do(self, effect: Effect) -> None:
+        """Have something done, after what was asked for before."""
+        self._effects.append(effect)
+
+    def send(self, peer: Peer, frame: Frame) -> None:
+        """Have a frame sent."""
         self._effects.append(Send(peer, frame))
 
     def _note(self, level: str, text: str) -> None:
@@ -183,7 +195,8 @@ class Broker:
 
     def _received(self, event: FrameReceived) -> None:
         peer, frame = event
-        self.roster.heard(peer, self._now.mono)
+        self.roster.heard(peer, self.now.mono)
+        self.services.heard(peer)
         try:
             handler = _FRAMES.get(type(frame))
             if handler is None:
@@ -195,67 +208,79 @@ class Broker:
     def _reject(self, event: FrameRejected) -> None:
         self._vanished(PeerVanished(event.peer))
         self._note("warning", f"a peer broke the protocol: {event.reason}")
-        self._send(event.peer, Reset(ProtocolError.code, event.reason))
+        self.send(event.peer, Reset(ProtocolError.code, event.reason))
 
     def _vanished(self, event: PeerVanished) -> None:
-        self.senders.disconnect(event.peer, self._now.mono)
+        self.senders.disconnect(event.peer, self.now.mono)
+        self.services.gone(event.peer)
         mule = self.roster.at(event.peer)
         if mule is not None:
             if mule.in_flight:
                 self._note("warning", f"mule {mule.number} vanished with {len(mule.in_flight)} in flight")
             self._lose(mule)
 
+    def vanished(self, peer: Peer, why: str) -> None:
+        """Give up a peer that is still connected, and tell it."""
+        self._note("warning", f"a peer {why}")
+        self._vanished(PeerVanished(peer))
+        self.send(peer, Reset("silent", why))
+
     def _stranger(self, peer: Peer) -> None:
-        self._send(peer, Reset("unknown", "say HELLO first"))
+        self.send(peer, Reset("unknown", "say HELLO first"))
 
     def _hello(self, peer: Peer, frame: Hello) -> None:
         if frame.version != PROTOCOL_VERSION:
             text = f"this broker speaks version {PROTOCOL_VERSION} of the protocol, not {frame.version}"
-            self._send(peer, Refused(ProtocolError.code, text))
+            self.send(peer, Refused(ProtocolError.code, text))
         elif frame.role == "client":
             self._hello_client(peer, frame)
-        elif frame.role == "mule":
+        elif frame.role in ("mule", "worker"):
             self._hello_mule(peer, frame)
         else:
             raise ProtocolError(f"there is no role {frame.role[:20]!r}")
 
     def _hello_client(self, peer: Peer, frame: Hello) -> None:
         floor = greeting.client(frame.details)
-        self.senders.disconnect(peer, self._now.mono)
+        self.senders.disconnect(peer, self.now.mono)
+        self.services.gone(peer)
         sender = self.senders.connect(peer, frame.session, floor)
         details = {"max_message": self.limits.max_message}
-        self._send(peer, Welcome(PROTOCOL_VERSION, self.setup.id, 0, details))
+        self.send(peer, Welcome(PROTOCOL_VERSION, self.setup.id, 0, details))
         self._confirm(sender, sender.refused_after(floor))
 
     def _hello_mule(self, peer: Peer, frame: Hello) -> None:
         if self.stopping:
-            self._send(peer, Reset("stopping", "the broker is stopping"))
+            self.send(peer, Reset("stopping", "the broker is stopping"))
             return
         wish = greeting.mule(frame.details)
         if (former := self.roster.at(peer)) is not None:
             self._lose(former)
         try:
-            mule = self._admit(wish, frame.session)
+            mule = self._admit(wish, frame.session, worker=frame.role == "worker")
         except ZmuleError as error:
-            self._send(peer, Refused(error.code, str(error)))
+            self.send(peer, Refused(error.code, str(error)))
             return
         self._epoch += 1
-        self.roster.connect(mule, peer, frame.session, self._epoch, self._now.mono)
+        self.roster.connect(mule, peer, frame.session, self._epoch, self.now.mono)
         if mule.programmed:
             mule.turn("joined")
-        if mule.reads:
-            self.dispatch.attach(mule)
-        self._send(peer, Welcome(PROTOCOL_VERSION, self.setup.id, mule.epoch, self._welcome_mule(mule)))
+        self.reads_changed(mule)
+        self.send(peer, Welcome(PROTOCOL_VERSION, self.setup.id, mule.epoch, self._welcome_mule(mule)))
 
-    def _admit(self, wish: greeting.MuleWish, session: bytes) -> Mule:
-        """Return the mule that a process may be.
+    def reads_changed(self, mule: Mule) -> None:
+        """Let a mule read what it reads by now: signals that it has handlers for, then messages."""
+        names = [*self.services.signals.queues(mule), *mule.reads_queues()]
+        self.dispatch.read(mule, names, self.now.wall)
+        self.dispatch.feed(mule)
+
+    def _admit(self, wish: greeting.MuleWish, session: bytes, *, worker: bool) -> Mule:
+        """Return the mule, or worker, that a process may be.
 
         Raises:
             NumberInUse: another process is that mule.
             NotPermitted: the number is configured, and the process is not the one that was started for it.
         """
-        waiting = (int(name[5:]) for name in self.dispatch.queues if name.startswith("mule:"))
-        number = wish.number or self.roster.free_number(waiting)
+        number = self._number(wish.number, worker)
         mule = self.roster.join(number, wish.program)
         if mule.configured and (not mule.token or wish.token != mule.token):
             raise NotPermitted(f"mule {number} is one that zmuled starts itself; take another number")
@@ -269,9 +294,16 @@ class Broker:
         mule.pid = wish.pid
         return mule
 
+    def _number(self, wished: int, worker: bool) -> int:
+        """Return a mule's number, or that of a worker, which is kept as a negative one."""
+        if worker:
+            return -wished or self.roster.free_worker()
+        waiting = (int(name[5:]) for name in self.dispatch.queues if name.startswith("mule:"))
+        return wished or self.roster.free_number(waiting)
+
     def _welcome_mule(self, mule: Mule) -> dict[str, Any]:
         return {
-            "number": mule.number,
+            "number": abs(mule.number),
             "farms": mule.farms,
             "publish": self.setup.publish,
             "broadcast": self._broadcast,
@@ -281,15 +313,16 @@ class Broker:
 
     def _ping(self, peer: Peer, frame: Ping) -> None:
         if self._registered(peer):
-            self._send(peer, Pong(frame.number, self._broadcast))
+            self.send(peer, Pong(frame.number, self._broadcast))
 
     def _bye(self, peer: Peer, frame: Bye) -> None:
         mule = self.roster.at(peer)
         if mule is not None:
             self._acknowledge(mule, frame.epoch, frame.acks)
             self._lose(mule)
-        self.senders.disconnect(peer, self._now.mono)
-        self._send(peer, Farewell())
+        self.senders.disconnect(peer, self.now.mono)
+        self.services.gone(peer)
+        self.send(peer, Farewell())
 
     def _registered(self, peer: Peer) -> bool:
         if self.roster.at(peer) or self.senders.at(peer):
@@ -304,7 +337,7 @@ class Broker:
         if sender is None:
             self._stranger(peer)
             return
-        save = self.intake.put(sender, frame, self._now.wall)
+        save = self.intake.put(sender, frame, self.now.wall)
         if save is None:
             self._confirm(sender, ())
         else:
@@ -312,20 +345,39 @@ class Broker:
 
     def _saved(self, event: BatchSaved) -> None:
         pending = self.intake.saved(event.batch)
-        pending.sender.confirmed = max(pending.sender.confirmed, pending.upto)
-        self._confirm(pending.sender, pending.refusals)
+        self._answered(pending)
         for name, messages in pending.messages:
             self.dispatch.enqueue(name, messages)
 
     def _lost(self, event: BatchLost) -> None:
         pending = self.intake.lost(event.batch, event.reason)
         self._note("error", f"the store could not write: {event.reason}")
-        pending.sender.confirmed = max(pending.sender.confirmed, pending.upto)
-        self._confirm(pending.sender, pending.refusals)
+        self._answered(pending)
+
+    def _answered(self, pending: Pending) -> None:
+        """Tell the sender of a batch how it went."""
+        if pending.sender is not None:
+            pending.sender.confirmed = max(pending.sender.confirmed, pending.upto)
+            self._confirm(pending.sender, pending.refusals)
+
+    def raise_signal(self, number: int) -> None:
+        """Raise a signal that a timer, cron or file monitor has caused."""
+        save = self.intake.raised(number, self.now.wall)
+        if save is not None:
+            self._effects.append(save)
+
+    def _path_watched(self, event: PathWatched) -> None:
+        self.services.watched(event.path, None)
+
+    def _path_refused(self, event: PathRefused) -> None:
+        self.services.watched(event.path, event.reason)
+
+    def _path_changed(self, event: PathChanged) -> None:
+        self.services.changed(event.path)
 
     def _confirm(self, sender: Sender, refusals: Iterable[Any]) -> None:
         if sender.peer is not None:
-            self._send(sender.peer, Confirm(sender.confirmed, tuple(refusals)))
+            self.send(sender.peer, Confirm(sender.confirmed, tuple(refusals)))
 
     # Mules take their turns.
 
@@ -342,13 +394,14 @@ class Broker:
         self._check_received(mule, frame)
         self._acknowledge(mule, frame.epoch, frame.acks)
         mule.report(frame.received, frame.waits, frame.buffered)
-        if mule.waiting and not mule.reads:
+        if mule.threads[DIRECT | FARM] and not mule.reads:
             mule.reads = True
-        if mule.reads and not mule.queues:
-            self.dispatch.attach(mule)
+            self.reads_changed(mule)
+        if mule.waiting and not mule.settled and mule.programmed:
+            self._settle(mule)
         self.dispatch.feed(mule)
         if mule.buffered:
-            self._send(peer, Recall(mule.epoch, mule.buffered))
+            self.send(peer, Recall(mule.epoch, mule.buffered))
         self._settle_state(mule)
 
     def _check_received(self, mule: Mule, frame: Report) -> None:
@@ -384,12 +437,16 @@ class Broker:
         mule = self._mule(peer)
         if mule is None or frame.epoch != mule.epoch or mule.settled or mule.programmed:
             return
-        mule.settled = True
+        self._settle(mule)
         if not mule.reads:
             mule.reads = False
             self._bury_all(mule_queue(mule.number), f"mule {mule.number} is signal-only: it reads none")
         mule.turn("joined")
         self._settle_state(mule)
+
+    def _settle(self, mule: Mule) -> None:
+        mule.settled = True
+        self.services.settled(mule)
 
     def _settle_state(self, mule: Mule) -> None:
         """Make idle and busy true again: idle is a mule with nothing in its hands and a thread that waits."""
@@ -404,7 +461,8 @@ class Broker:
     def _lose(self, mule: Mule) -> None:
         """End a mule's session: what it had in flight goes back, or is done with if delivery was early."""
         number = mule.number
-        self.dispatch.detach(mule, self._now.wall)
+        self.dispatch.detach(mule, self.now.wall)
+        self.services.lost(mule)
         held = self.roster.disconnect(mule)
         mule.turn("vanished")
         self._retry(held, mule, f"mule {number} died with it")
@@ -413,7 +471,7 @@ class Broker:
         """Deal with messages whose delivery came to nothing."""
         back = []
         for message in messages:
-            if mule.early or self.dispatch.queue(message[1]).early:
+            if self._is_early(mule, message):
                 self._finish([message])
             elif message[3] < self.limits.max_deliveries:
                 back.append(again(message))
@@ -422,8 +480,13 @@ class Broker:
                 self._bury(message, spent, mule.number)
         self.dispatch.put_back(back)
 
+    def _is_early(self, mule: Mule, message: Message) -> bool:
+        """Return whether the message counted as done when it was delivered. A signal never does."""
+        queue = self.dispatch.queue(message[1])
+        return queue.early or (mule.early and queue.source in (DIRECT, FARM))
+
     def _bury(self, message: Message, reason: str, number: int) -> None:
-        dead = self.dead[message[0]] = Dead(message, reason, number, self._now.wall)
+        dead = self.dead[message[0]] = Dead(message, reason, number, self.now.wall)
         self.dispatch.account([message], -1)
         self._effects.append(Bury(dead))
         self._note("error", f"message {message[0]} of queue {message[1]} is a dead letter: {reason}")
@@ -451,6 +514,7 @@ class Broker:
     def _given_up(self, event: MuleGivenUp) -> None:
         mule = self._configured(event.number)
         mule.turn("given up")
+        self.services.settled(mule)
         self._note("error", f"mule {event.number} is given up: {event.reason}")
 
     def _configured(self, number: int) -> Mule:
@@ -480,10 +544,10 @@ class Broker:
                 raise ProtocolError(f"there is no question {frame.what!r}")
             answer = question(Asked(peer, frame.request, frame.arguments))
         except ZmuleError as error:
-            self._send(peer, Answer(frame.request, error.code, str(error)[:MAX_REASON]))
+            self.send(peer, Answer(frame.request, error.code, str(error)[:MAX_REASON]))
         else:
             if answer is not LATER:
-                self._send(peer, Answer(frame.request, "", answer))
+                self.send(peer, Answer(frame.request, "", answer))
 
     def manned(self) -> bool:
         """Return whether every configured mule is at its work, or given up."""
@@ -518,6 +582,9 @@ _HANDLERS: dict[type[Event], Callable[..., None]] = {
     BatchLost: Broker._lost,
     MuleSpawned: Broker._spawned,
     MuleExited: Broker._exited,
+    PathWatched: Broker._path_watched,
+    PathRefused: Broker._path_refused,
+    PathChanged: Broker._path_changed,
     MuleGivenUp: Broker._given_up,
     StopRequested: Broker._stop,
 }

@@ -18,9 +18,9 @@ from collections.abc import Iterable
 from itertools import groupby
 from operator import itemgetter
 
-from zmule.core.frames import Parcel
+from zmule.core.frames import SIGNAL, STRAY, Parcel
 from zmule.core.mules import Mule
-from zmule.core.queues import ANY, Message, Queue, farm_queue, mule_queue
+from zmule.core.queues import ANY, Message, Queue
 
 
 class Dispatcher:
@@ -46,25 +46,28 @@ class Dispatcher:
             queue = self.queues[name] = Queue(name, early=name in self._early)
         return queue
 
-    def attach(self, mule: Mule) -> None:
-        """Let a mule read its own queue, `any` and its farms' queues, in that order."""
-        names = [mule_queue(mule.number), ANY, *map(farm_queue, mule.farms)]
-        mule.queues = tuple(map(self.queue, names))
+    def read(self, mule: Mule, names: Iterable[str], wall: float) -> None:
+        """Let a mule read just these queues, in this order of preference, but for signals, which come first.
+
+        Queues that are empty and that nobody reads any longer are dropped.
+        """
+        self._leave(mule)
+        before, mule.queues = mule.queues, tuple(map(self.queue, names))
+        mule.signal_queues = tuple(queue for queue in mule.queues if queue.source in (SIGNAL, STRAY))
         for queue in mule.queues:
             queue.readers += 1
             queue.unread_since = None
-
-    def detach(self, mule: Mule, wall: float) -> None:
-        """Let a mule read no more; queues that are empty and that nobody reads are dropped."""
-        self._leave(mule)
-        self._handed.pop(mule, None)
-        for queue in mule.queues:
+        for queue in before:
             queue.readers -= 1
             if not queue.readers:
                 queue.unread_since = wall
                 if not queue.count and queue.name != ANY:
                     del self.queues[queue.name]
-        mule.queues = ()
+
+    def detach(self, mule: Mule, wall: float) -> None:
+        """Let a mule read no more."""
+        self.read(mule, (), wall)
+        self._handed.pop(mule, None)
 
     def enqueue(self, name: str, messages: list[Message]) -> None:
         """Put new messages at the tail of a queue, and hand out what can be."""
@@ -108,6 +111,8 @@ class Dispatcher:
 
     def feed(self, mule: Mule) -> None:
         """Give a mule all that its waiting threads can take, then let it stand idle for the rest."""
+        while (signal := self._oldest_signal(mule)) is not None and not self.paused:
+            self._hand(mule, signal, 1)
         for queue in mule.queues:
             while queue.ready and not self.paused and self._may_take(mule, queue):
                 self._hand(mule, queue)
@@ -123,8 +128,13 @@ class Dispatcher:
             return False
         return not mule.in_flight or not any(queue.head_alone() for queue in mule.queues)
 
-    def _hand(self, mule: Mule, queue: Queue) -> None:
-        messages = queue.take(mule.room(queue.source))
+    def _oldest_signal(self, mule: Mule) -> Queue | None:
+        """Return the queue with the oldest of the signals that wait for the mule and that it may take."""
+        ready = [queue for queue in mule.signal_queues if queue.ready and self._may_take(mule, queue)]
+        return min(ready, key=lambda queue: queue.ready[0][0], default=None)
+
+    def _hand(self, mule: Mule, queue: Queue, most: int | None = None) -> None:
+        messages = queue.take(most or mule.room(queue.source))
         mule.take(queue, messages)
         self.delivered += len(messages)
         self._handed.setdefault(mule, []).extend(messages)
@@ -134,7 +144,7 @@ class Dispatcher:
             self._free(queue)
 
     def _free(self, queue: Queue) -> None:
-        """Serve the mules that a message which must travel alone, gone from the head now, has kept waiting."""
+        """Serve the mules that a message at the head has kept waiting, since it must travel alone."""
         for mule in list(queue.idle):
             self.feed(mule)
 

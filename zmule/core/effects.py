@@ -43,11 +43,14 @@ class Recovery(NamedTuple):
 
 
 class Save(NamedTuple):
-    """Keep these messages and the sender's mark; `BatchSaved` or `BatchLost` follows, in order."""
+    """Keep these messages and the sender's mark; `BatchSaved` or `BatchLost` follows, in order.
+
+    `mark` is None for what the broker itself has raised: nobody waits for a confirm.
+    """
 
     batch: int
     messages: list[Message]
-    mark: Mark
+    mark: Mark | None
 
 
 class Forget(NamedTuple):
@@ -75,6 +78,18 @@ class Publish(NamedTuple):
     frame: Broadcast
 
 
+class Watch(NamedTuple):
+    """Watch a path; `PathWatched` or `PathRefused` follows, and `PathChanged` at every change."""
+
+    path: str
+
+
+class Unwatch(NamedTuple):
+    """Watch the path no longer."""
+
+    path: str
+
+
 class Note(NamedTuple):
     """Tell the operator: `level` is that of Python's logging, `text` one line."""
 
@@ -82,4 +97,4 @@ class Note(NamedTuple):
     text: str
 
 
-Effect = Save | Forget | Bury | Send | Publish | Note
+Effect = Save | Forget | Bury | Send | Publish | Watch | Unwatch | Note

@@ -73,6 +73,25 @@ class MuleGivenUp(NamedTuple):
     reason: str
 
 
+class PathWatched(NamedTuple):
+    """A path is being watched."""
+
+    path: str
+
+
+class PathRefused(NamedTuple):
+    """A path cannot be watched."""
+
+    path: str
+    reason: str
+
+
+class PathChanged(NamedTuple):
+    """Something at a watched path has changed."""
+
+    path: str
+
+
 class StopRequested(NamedTuple):
     """The operator wants the broker to end: no new deliveries from here on."""
 
@@ -86,5 +105,8 @@ Event = (
     | MuleSpawned
     | MuleExited
     | MuleGivenUp
+    | PathWatched
+    | PathRefused
+    | PathChanged
     | StopRequested
 )

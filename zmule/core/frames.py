@@ -14,8 +14,12 @@ PROTOCOL_VERSION = 1
 Body = str | bytes
 Headers = dict[str, str | bytes | int | float | bool | None]
 
-DIRECT, FARM, SIGNAL = 1, 2, 4
-"""What a blocked thread waits for, as bits: its mule's own queue and `any`; its farms' queues; signals."""
+DIRECT, FARM, SIGNAL, STRAY = 1, 2, 4, 8
+"""What a blocked thread waits for, as bits: its mule's own queue and `any`; its farms' queues; signals that
+its process has a handler for; signals that nobody has one for, which only `signal_wait` takes."""
+
+SOURCES = (DIRECT, FARM, SIGNAL, STRAY)
+EVERY_SOURCE = 15
 
 
 class Batch(NamedTuple):
@@ -66,14 +70,14 @@ class Put(NamedTuple):
 class Report(NamedTuple):
     """A mule's turn: what it finished, what reached it, and who waits for more.
 
-    `received` counts the messages that have reached the mule in this epoch, from direct queues and from
-    farms; `waits` are pairs of source bits and the number of threads blocked for just those;
-    `buffered` counts what no thread has started.
+    `received` counts the messages that have reached the mule in this epoch, for each of `SOURCES`;
+    `waits` are pairs of source bits and the number of threads blocked for just those; `buffered` counts
+    what no thread has started.
     """
 
     epoch: int
     acks: tuple[int, ...]
-    received: tuple[int, int]
+    received: tuple[int, ...]
     waits: tuple[tuple[int, int], ...]
     buffered: int
 

@@ -16,8 +16,9 @@ from collections.abc import Iterable
 from typing import Any, NamedTuple
 
 from zmule.core.frames import (
-    DIRECT,
-    FARM,
+    SIGNAL,
+    SOURCES,
+    Answer,
     Body,
     Broadcast,
     Bye,
@@ -35,10 +36,13 @@ from zmule.core.frames import (
     Settled,
     Welcome,
 )
-from zmule.core.queues import ANY, farm_queue, mule_queue
+from zmule.core.questions import Questions
+from zmule.core.queues import ANY, STRAY_QUEUE, farm_queue, mule_queue, source_of
 from zmule.core.session import Link
 from zmule.core.wire import detail
 from zmule.errors import ProtocolError
+
+SIGNAL_BUFFER = "signal:"
 
 
 class Delivery(NamedTuple):
@@ -75,12 +79,21 @@ class Inbox(Link):
         program: what it runs, for status.
         pid: its process.
         token: the secret by which `zmuled` knows a mule that it started.
+        role: `mule` or `worker`.
     """
 
     def __init__(
-        self, session: bytes, *, number: int, farms: Iterable[str], program: str, pid: int, token: bytes
+        self,
+        session: bytes,
+        *,
+        number: int,
+        farms: Iterable[str],
+        program: str,
+        pid: int,
+        token: bytes,
+        role: str = "mule",
     ) -> None:
-        super().__init__("mule", session, ping_after=3.0, give_up_after=10.0)
+        super().__init__(role, session, ping_after=3.0, give_up_after=10.0)
         self.number = number
         self.farms = tuple(farms)
         self.epoch = 0
@@ -94,11 +107,13 @@ class Inbox(Link):
         self._acks: list[int] = []
         self._nacks: list[int] = []
         self._returns: list[int] = []
-        self._received = {DIRECT: 0, FARM: 0}
+        self._received = dict.fromkeys(SOURCES, 0)
         self._news = False
         self._settled = self._settled_said = False
         self._held: dict[int, float] = {}
         self._leaving = False
+        self.questions = Questions()
+        self._wants: dict[tuple[Any, ...], None] = {}
         self._probes: dict[int, Waiter] = {}
         self._unprobed: list[int] = []
         self._probe = 0
@@ -142,6 +157,20 @@ class Inbox(Link):
             ids.append(delivery.id)
             self._news = True
 
+    def ask(self, what: str, *arguments: Any) -> int:
+        """Put a question to the broker; return the number of its answer in `questions`."""
+        self._news = True
+        return self.questions.ask(what, arguments)
+
+    def want(self, what: str, *arguments: Any) -> None:
+        """Have a question that was answered well put again at every new registration: a lasting wish."""
+        self._wants[(what, *arguments)] = None
+
+    def unwant(self, what: str, *arguments: Any) -> None:
+        """Have it put no more. `arguments` may be just the first ones."""
+        asked = (what, *arguments)
+        self._wants = {want: None for want in self._wants if want[: len(asked)] != asked}
+
     def settle(self) -> None:
         """The application is loaded: what reads messages in it has begun to by now."""
         self._settled = self._news = True
@@ -176,17 +205,20 @@ class Inbox(Link):
         self.epoch = frame.epoch
         self._buffers = {name: deque() for name in self._reads()}
         self._acks, self._nacks, self._returns = [], [], []
-        self._received = {DIRECT: 0, FARM: 0}
+        self._received = dict.fromkeys(SOURCES, 0)
         self._held = {}
         self._settled_said = False
         self._unprobed = list(self._probes)
+        self.questions.again()
+        for what, *arguments in self._wants:
+            self.questions.remind(what, tuple(arguments))
         self._news = True
 
     def work(self, now: float) -> list[Frame]:
         if not self._news:
             return []
         self._news = False
-        frames: list[Frame] = []
+        frames: list[Frame] = [*self.questions.unsent()]
         if self._nacks:
             frames.append(Nack(self.epoch, tuple(self._nacks)))
         if self._returns:
@@ -203,13 +235,18 @@ class Inbox(Link):
         return frames
 
     def _reads(self) -> list[str]:
-        """Return the queues that the mule reads, in order of preference."""
-        return [mule_queue(self.number), ANY, *map(farm_queue, self.farms)]
+        """Return the queues that the mule reads, in order of preference; those of signals are one here."""
+        return [SIGNAL_BUFFER, STRAY_QUEUE, mule_queue(self.number), ANY, *map(farm_queue, self.farms)]
 
     def _report(self) -> Report:
         waits = Counter(waiter.bits for waiter in self._waiters)
-        received = (self._received[DIRECT], self._received[FARM])
-        return Report(self.epoch, tuple(self._acks), received, tuple(waits.items()), self._unstarted())
+        return Report(
+            self.epoch,
+            tuple(self._acks),
+            tuple(self._received.values()),
+            tuple(waits.items()),
+            self._unstarted(),
+        )
 
     def take(self, frame: Frame) -> None:
         if isinstance(frame, Deliver):
@@ -219,6 +256,8 @@ class Inbox(Link):
         elif isinstance(frame, Recall):
             if frame.epoch == self.epoch:
                 self._give_back(frame.most)
+        elif isinstance(frame, Answer):
+            self.questions.take(frame)
         elif isinstance(frame, Pong):
             waiter = self._probes.pop(frame.number, None)
             if waiter is not None:
@@ -239,15 +278,16 @@ class Inbox(Link):
     # Messages.
 
     def _unpack(self, parcel: Parcel) -> None:
-        source = FARM if parcel.queue.startswith("farm:") else DIRECT
-        if parcel.queue not in self._buffers:
+        source = source_of(parcel.queue)
+        buffer = self._buffers.get(SIGNAL_BUFFER if source == SIGNAL else parcel.queue)
+        if buffer is None:
             raise ProtocolError(f"Deliver: this mule does not read {parcel.queue!r}")
         self._received[source] += len(parcel.ids)
         for id, body in zip(parcel.ids, parcel.bodies, strict=True):
             delivery = Delivery(self.epoch, id, parcel.queue, parcel.attempt, body, parcel.headers)
             waiter = self._match(source)
             if waiter is None:
-                self._buffers[parcel.queue].append(delivery)
+                buffer.append(delivery)
                 self._news = True
             else:
                 del self._waiters[waiter]
@@ -262,7 +302,7 @@ class Inbox(Link):
 
     def _buffered(self, bits: int) -> Delivery | None:
         for name, buffer in self._buffers.items():
-            if buffer and bits & (FARM if name.startswith("farm:") else DIRECT):
+            if buffer and bits & source_of(name):
                 return buffer.popleft()
         return None
 

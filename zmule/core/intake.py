@@ -14,8 +14,9 @@ from zmule.core.dispatch import Dispatcher
 from zmule.core.effects import Mark, Save
 from zmule.core.frames import Batch, Body, Put, Refusal
 from zmule.core.mules import Roster
-from zmule.core.queues import ANY, Message
+from zmule.core.queues import ANY, LAST_SIGNAL, Message, is_function
 from zmule.core.senders import Sender
+from zmule.core.signals import MOST_PENDING, Signals
 from zmule.errors import (
     NotProgrammed,
     ProtocolError,
@@ -31,10 +32,14 @@ if TYPE_CHECKING:
     from zmule.core.broker import Limits
 
 
+RAISE = "signal:"
+"""A sender raises signal 17 by a message for the queue `signal:17`."""
+
+
 class Pending(NamedTuple):
     """A batch that the store has not answered for: what its sender and its queues get then."""
 
-    sender: Sender
+    sender: Sender | None
     first: int
     upto: int
     refusals: tuple[Refusal, ...]
@@ -44,8 +49,9 @@ class Pending(NamedTuple):
 class Intake:
     """The way into the queues."""
 
-    def __init__(self, roster: Roster, dispatch: Dispatcher, limits: Limits) -> None:
+    def __init__(self, roster: Roster, dispatch: Dispatcher, signals: Signals, limits: Limits) -> None:
         self._roster = roster
+        self._signals = signals
         self._dispatch = dispatch
         self._limits = limits
         self._next_id = 1
@@ -76,8 +82,9 @@ class Intake:
         refusals: list[Refusal] = []
         taken: list[tuple[str, list[Message]]] = []
         for sequence, batch in _unseen(frame, seen):
-            bodies = self._admit(sequence, batch, refusals)
-            if bodies:
+            if batch.queue.startswith(RAISE):
+                taken += self._raise_each(sequence, batch, refusals, wall)
+            elif bodies := self._admit(sequence, batch, refusals):
                 taken.append((batch.queue, self._number(batch, bodies, wall)))
         sender.refusals.extend(refusals)
         self.refused += len(refusals)
@@ -87,6 +94,16 @@ class Intake:
         marks = tuple((refusal.sequence, refusal.code, refusal.reason) for refusal in sender.refusals)
         messages = [message for _, run in taken for message in run]
         return Save(self._batch, messages, Mark(sender.session, sender.taken, marks))
+
+    def raised(self, number: int, wall: float) -> Save | None:
+        """Take a signal that a source has raised: where one waits already, that one will do."""
+        queues = [name for name in self._signals.route(number) if not self._dispatch.queue(name).ready]
+        taken = [self._raise(name, number, wall) for name in queues]
+        if not taken:
+            return None
+        self._batch += 1
+        self._pending[self._batch] = Pending(None, 0, 0, (), taken)
+        return Save(self._batch, [message for _, run in taken for message in run], None)
 
     def saved(self, batch: int) -> Pending:
         """Return the batch that the store now holds."""
@@ -99,6 +116,8 @@ class Intake:
         pending = self._pending.pop(batch)
         for _, messages in pending.messages:
             self._dispatch.account(messages, -1)
+        if pending.sender is None:
+            return pending._replace(messages=[])
         known = {refusal.sequence for refusal in pending.refusals}
         lost = [
             Refusal(sequence, StoreUnavailable.code, f"the store cannot write: {reason}"[:1000])
@@ -112,6 +131,27 @@ class Intake:
     def unsaved(self) -> int:
         """Return how many messages wait for the store."""
         return sum(len(messages) for pending in self._pending.values() for _, messages in pending.messages)
+
+    def _raise_each(
+        self, sequence: int, batch: Batch, refusals: list[Refusal], wall: float
+    ) -> list[tuple[str, list[Message]]]:
+        """Take raises of a signal: each is a message in every queue that the signal goes to."""
+        text = batch.queue.removeprefix(RAISE)
+        if not text.isascii() or not text.isdecimal() or int(text) > LAST_SIGNAL:
+            self._refuse(sequence, batch.bodies, self._no_queue(batch.queue), refusals)
+            return []
+        number, taken = int(text), []
+        for place, body in enumerate(batch.bodies, sequence):
+            queues = self._signals.route(number)
+            if any(self._dispatch.length(name)[0] >= MOST_PENDING for name in queues):
+                full = QueueFull(f"signal {number} waits {MOST_PENDING} times already")
+                self._refuse(place, (body,), full, refusals)
+            else:
+                taken += [self._raise(name, number, wall) for name in queues]
+        return taken
+
+    def _raise(self, queue: str, number: int, wall: float) -> tuple[str, list[Message]]:
+        return queue, self._number(Batch(queue, (bytes([number]),), None), (bytes([number]),), wall)
 
     def _number(self, batch: Batch, bodies: tuple[Body, ...], wall: float) -> list[Message]:
         ids = range(self._next_id, self._next_id + len(bodies))
@@ -161,19 +201,25 @@ class Intake:
         limits = f"{self._limits.queue_messages} messages, {self._limits.queue_bytes} bytes"
         return QueueFull(f"queue {queue} is full: it holds {count} messages, {size} bytes (limits: {limits})")
 
-    def _closed(self, queue: str) -> ZmuleError | None:
+    def _no_queue(self, queue: str) -> ProtocolError:
+        return ProtocolError(f"there is no queue {queue[:50]!r}")
+
+    def _closed(self, queue: str, *, call: bool = False) -> ZmuleError | None:
         """Return why nobody may write to the queue, or None."""
         kind, _, name = queue.partition(":")
         if queue == ANY:
             return None
+        if kind == "call":
+            function, _, readers = name.partition(":")
+            return self._closed(readers, call=True) if is_function(function) else self._no_queue(queue)
         if kind == "farm":
             return None if self._roster.knows_farm(name) else UnknownFarm(f"there is no farm {name!r}")
         if kind != "mule" or not name.isascii() or not name.isdecimal() or len(name) > 7:
-            return ProtocolError(f"there is no queue {queue!r}")
+            return self._no_queue(queue)
         mule = self._roster.known(int(name))
         if mule is None:
             return UnknownMule(f"there is no mule {name}")
-        if mule.reads is False:
+        if mule.reads is False and not call:
             return NotProgrammed(f"mule {name} is signal-only: it reads no messages")
         return None
 

@@ -168,6 +168,10 @@ class Locks:
         claims.sort(key=lambda claim: claim.token is not None)
         return [outcome for claim in claims for outcome in self._end(claim)]
 
+    def has_claims(self, peer: bytes) -> bool:
+        """Return whether a peer holds a lock or waits for one."""
+        return peer in self._claims
+
     def tick(self, now: float) -> list[Outcome]:
         """Return the refusals of those who waited in vain, the earliest deadline first."""
         outcomes: list[Outcome] = []

@@ -11,12 +11,13 @@ from them.
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
+from itertools import compress
 from typing import NamedTuple
 
 from zmule.core import states
 from zmule.core.events import Peer
-from zmule.core.frames import DIRECT, FARM
-from zmule.core.queues import Message, Queue
+from zmule.core.frames import EVERY_SOURCE, SOURCES
+from zmule.core.queues import ANY, Message, Queue, farm_queue, mule_queue
 
 
 class MuleSetup(NamedTuple):
@@ -35,6 +36,16 @@ class FarmSetup(NamedTuple):
     early: bool = False
 
 
+_MEETING = [[sources for sources in range(16) if sources & bits] for bits in range(16)]
+"""For what a thread waits for, the sets of sources that it is a taker for."""
+
+_SETS = {
+    source: [(sources, [bool(sources & one) for one in SOURCES]) for sources in range(16) if sources & source]
+    for source in SOURCES
+}
+"""For each source, the sets of sources that it is in, as bits and as members."""
+
+
 class Mule:
     """A mule: a configured number, or a process that joined from outside."""
 
@@ -45,6 +56,7 @@ class Mule:
         "early",
         "epoch",
         "farms",
+        "functions",
         "heard",
         "in_flight",
         "messages",
@@ -59,6 +71,8 @@ class Mule:
         "sent",
         "session",
         "settled",
+        "signal_queues",
+        "signals",
         "state",
         "threads",
         "token",
@@ -78,6 +92,9 @@ class Mule:
         self.heard = 0.0
         self.farms: tuple[str, ...] = ()
         self.queues: tuple[Queue, ...] = ()
+        self.signal_queues: tuple[Queue, ...] = ()
+        self.signals: dict[int, None] = {}
+        self.functions: dict[str, None] = {}
         # Whether it reads messages: None for a signal-only mule that has not settled yet.
         self.reads: bool | None = None if program is None and configured else True
         self.settled = False
@@ -91,9 +108,9 @@ class Mule:
 
     def _forget_waits(self) -> None:
         self.alone = 0
-        self.sent = {DIRECT: 0, FARM: 0}
-        self.received = {DIRECT: 0, FARM: 0}
-        self.threads = [0] * 8
+        self.sent = dict.fromkeys(SOURCES, 0)
+        self.received = dict.fromkeys(SOURCES, 0)
+        self.threads = [0] * (EVERY_SOURCE + 1)
         self.buffered = 0
 
     @property
@@ -104,7 +121,7 @@ class Mule:
     @property
     def waiting(self) -> int:
         """How many of its threads wait for something."""
-        return self.threads[7]
+        return self.threads[EVERY_SOURCE]
 
     def turn(self, happening: str) -> None:
         """Move on in its life-cycle."""
@@ -119,24 +136,32 @@ class Mule:
         """End the epoch; return what was in flight, in order of delivery."""
         held = list(self.in_flight.values())
         self.in_flight.clear()
+        self.signals.clear()
+        self.functions.clear()
         self.peer = None
         self.settled = False
         self._forget_waits()
         return held
 
-    def report(self, received: tuple[int, int], waits: Iterable[tuple[int, int]], buffered: int) -> None:
+    def report(self, received: tuple[int, ...], waits: Iterable[tuple[int, int]], buffered: int) -> None:
         """Take note of who waits in the mule, as it counted when `received` messages had reached it."""
-        self.received = {DIRECT: received[0], FARM: received[1]}
+        self.received = dict(zip(SOURCES, received, strict=True))
         self.buffered = buffered
-        waits = tuple(waits)
-        self.threads = [sum(count for bits, count in waits if bits & sources) for sources in range(8)]
+        self.threads = [0] * (EVERY_SOURCE + 1)
+        for bits, count in waits:
+            for sources in _MEETING[bits]:
+                self.threads[sources] += count
 
     def room(self, source: int) -> int:
         """Return how many more messages from the source its waiting threads can take at once."""
-        direct = self.sent[DIRECT] - self.received[DIRECT]
-        farm = self.sent[FARM] - self.received[FARM]
-        own = self.threads[source] - (direct if source == DIRECT else farm)
-        return min(own, self.threads[DIRECT | FARM] - direct - farm)
+        under_way = [self.sent[one] - self.received[one] for one in SOURCES]
+        own = self.sent[source] - self.received[source]
+        room = self.threads[source] - own
+        if room < 1 or sum(under_way) == own:
+            return room
+        return min(
+            self.threads[sources] - sum(compress(under_way, members)) for sources, members in _SETS[source]
+        )
 
     def take(self, queue: Queue, messages: list[Message]) -> None:
         """Put messages into the mule's hands."""
@@ -152,6 +177,12 @@ class Mule:
         if self.alone not in self.in_flight:
             self.alone = 0
         return released
+
+    def reads_queues(self) -> list[str]:
+        """Return the message queues that it reads, in order of preference."""
+        if not self.reads or self.number < 0:
+            return []
+        return [mule_queue(self.number), ANY, *map(farm_queue, self.farms)]
 
     def status(self) -> dict[str, object]:
         """Return the mule's entry in the broker's status."""
@@ -206,6 +237,10 @@ class Roster:
         """Return the lowest number that is neither configured nor connected nor in `taken`."""
         busy = {mule.number for mule in self if mule.configured or mule.peer is not None}.union(taken)
         return next(number for number in range(1, len(busy) + 2) if number not in busy)
+
+    def free_worker(self) -> int:
+        """Return the number of the first worker that is not connected, as the negative it is kept as."""
+        return next(number for number in range(-1, -len(self._mules) - 2, -1) if number not in self._mules)
 
     def join(self, number: int, program: str | None) -> Mule:
         """Return the mule of that number, made if it is not known."""

@@ -14,7 +14,6 @@ from typing import Any
 
 from zmule.core.frames import (
     Answer,
-    Ask,
     Batch,
     Body,
     Confirm,
@@ -25,6 +24,7 @@ from zmule.core.frames import (
     Refusal,
     Welcome,
 )
+from zmule.core.questions import Questions
 from zmule.core.session import Link
 from zmule.core.wire import detail
 from zmule.errors import ProtocolError, ZmuleError, from_code, too_large
@@ -45,6 +45,9 @@ class Outbox(Link):
         session: 16 random bytes.
         most_messages: how many messages may be unconfirmed.
         most_bytes: of how many bytes in all.
+
+    Attributes:
+        holds: how many locks the client holds; while there are any, it must show that it lives.
     """
 
     def __init__(self, session: bytes, *, most_messages: int, most_bytes: int) -> None:
@@ -62,10 +65,8 @@ class Outbox(Link):
         self._resuming = False
         self._awaited: set[int] = set()
         self._refused: dict[int, ZmuleError] = {}
-        self._request = 0
-        self._asked: dict[int, Ask] = {}
-        self._to_ask: list[int] = []
-        self._answers: dict[int, Answer] = {}
+        self.questions = Questions()
+        self.holds = 0
 
     # What the caller does.
 
@@ -107,22 +108,6 @@ class Outbox(Link):
         self.failures.clear()
         return count, refusals
 
-    def ask(self, what: str, arguments: tuple[Any, ...] = ()) -> int:
-        """Put a question; return the number that its answer bears."""
-        self._request += 1
-        self._asked[self._request] = Ask(self._request, what, arguments)
-        self._to_ask.append(self._request)
-        return self._request
-
-    def answer(self, request: int) -> Answer | None:
-        """Return, once, the answer to a question."""
-        return self._answers.pop(request, None)
-
-    def withdraw(self, request: int) -> None:
-        """Nobody waits for that answer any longer."""
-        self._asked.pop(request, None)
-        self._answers.pop(request, None)
-
     def unconfirmed(self) -> int:
         """Return how many messages have no answer yet."""
         return len(self._unsent) + len(self._sent)
@@ -137,7 +122,7 @@ class Outbox(Link):
         return {"floor": self.confirmed}
 
     def expecting(self) -> bool:
-        return bool(self._sent or self._unsent or self._asked)
+        return bool(self._sent or self._unsent or self.questions or self.holds)
 
     def welcomed(self, frame: Welcome) -> None:
         self.max_message = detail(frame.details, "max_message", int)
@@ -146,11 +131,11 @@ class Outbox(Link):
     def lost(self) -> None:
         self._unsent.extendleft(reversed(self._sent))
         self._sent.clear()
-        self._to_ask = list(self._asked)
+        self.questions.again()
+        self.holds = 0
 
     def work(self, now: float) -> list[Frame]:
-        frames: list[Frame] = [self._asked[request] for request in self._to_ask if request in self._asked]
-        self._to_ask.clear()
+        frames: list[Frame] = [*self.questions.unsent()]
         while self._unsent and not self._resuming:
             frames.append(self._frame())
         return frames
@@ -160,8 +145,7 @@ class Outbox(Link):
             self._resuming = False
             self._confirm(frame)
         elif isinstance(frame, Answer):
-            if self._asked.pop(frame.request, None):
-                self._answers[frame.request] = frame
+            self.questions.take(frame)
         elif not isinstance(frame, Pong):
             raise ProtocolError(f"{type(frame).__name__} is not for a client")
 

@@ -15,7 +15,8 @@ from collections import deque
 from collections.abc import Iterable, Sequence
 from typing import TYPE_CHECKING, NamedTuple
 
-from zmule.core.frames import DIRECT, FARM, Body, Headers
+from zmule.core.frames import DIRECT, FARM, SIGNAL, STRAY, Body, Headers
+from zmule.errors import WrongValue
 
 if TYPE_CHECKING:
     from zmule.core.mules import Mule
@@ -45,6 +46,54 @@ def farm_queue(farm: str) -> str:
     return f"farm:{farm}"
 
 
+STRAY_QUEUE = "signal:stray"
+
+
+def signal_queue(signal: int, mule: int = 0) -> str:
+    """Return the queue of a signal: for one mule (a worker if negative), or the first available."""
+    return f"signal:{signal}:{mule}" if mule else f"signal:{signal}"
+
+
+def is_function(name: str) -> bool:
+    """Return whether calls may be sent to a function of that name."""
+    return name.isidentifier() and len(name) <= 80
+
+
+def call_queues(function: str, mule: int, farms: Iterable[str]) -> list[str]:
+    """Return the queues of calls of a function that a mule with that function reads."""
+    return [
+        f"call:{function}:mule:{mule}",
+        f"call:{function}:any",
+        *(f"call:{function}:farm:{farm}" for farm in farms),
+    ]
+
+
+LAST_SIGNAL = 255
+
+
+def check_signal(number: object) -> int:
+    """Return a signal's number.
+
+    Raises:
+        TypeError: it is no whole number.
+        WrongValue: it is not from 0 to 255.
+    """
+    if type(number) is not int:
+        raise TypeError(f"a signal's number is int, not {type(number).__name__}")
+    if not 0 <= number <= LAST_SIGNAL:
+        raise WrongValue(f"a signal's number is from 0 to {LAST_SIGNAL}, not {number}")
+    return number
+
+
+def source_of(name: str) -> int:
+    """Return what a thread must wait for to get messages of that queue."""
+    if name.startswith("farm:"):
+        return FARM
+    if name.startswith(("signal:", "call:")):
+        return STRAY if name == STRAY_QUEUE else SIGNAL
+    return DIRECT
+
+
 def again(message: Message) -> Message:
     """Return the message as it is to be delivered once more."""
     id, queue, body, attempt, born, headers = message
@@ -58,7 +107,7 @@ class Queue:
 
     def __init__(self, name: str, *, early: bool = False) -> None:
         self.name = name
-        self.source = FARM if name.startswith("farm:") else DIRECT
+        self.source = source_of(name)
         self.early = early
         self.ready: deque[Message] = deque()
         self.count = 0

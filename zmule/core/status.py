@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
+from zmule.core.frames import DIRECT, FARM
 from zmule.core.instant import Instant
 from zmule.core.queues import ANY, Queue
 
@@ -13,7 +14,8 @@ if TYPE_CHECKING:
 
 def status(broker: Broker, now: Instant) -> dict[str, Any]:
     """Return the status; its keys are documented in docs/commands.rst."""
-    dispatch, intake = broker.dispatch, broker.intake
+    dispatch, intake, services = broker.dispatch, broker.intake, broker.services
+    mules = sorted(broker.roster, key=lambda mule: mule.number)
     return {
         "broker": {
             **broker.setup.about,
@@ -22,9 +24,17 @@ def status(broker: Broker, now: Instant) -> dict[str, Any]:
             "clients": broker.senders.connected(),
             "limits": broker.limits._asdict(),
         },
-        "mules": [mule.status() for mule in sorted(broker.roster, key=lambda mule: mule.number)],
+        "mules": [mule.status() for mule in mules if mule.number > 0],
+        "workers": [-mule.number for mule in reversed(mules) if mule.number < 0],
         "farms": broker.roster.members(),
-        "queues": {name: _queue(queue, now.wall) for name, queue in sorted(dispatch.queues.items())},
+        "queues": {
+            name: _queue(queue, now.wall)
+            for name, queue in sorted(dispatch.queues.items())
+            if queue.source in (DIRECT, FARM)
+        },
+        "signals": services.signals.status(lambda name: dispatch.length(name)[0]),
+        "timers": [*services.timers.status(*now), *services.monitors.status()],
+        "locks": services.locks.status(),
         "dead": {"count": len(broker.dead)},
         "totals": {
             "accepted": intake.accepted,

@@ -7,10 +7,9 @@ since what a timer raises is pending at most once anyway.
 Cron entries go by the wall clock, which jumps. Each remembers the minute up to which it is settled: whatever
 matched until then has fired, or was before its time, and does not fire again. So:
 
-- While a clock that was set back by up to three hours catches up, an entry is silent: what had fired in
-  those hours does not fire twice.
+- When the clock was set back, an entry is silent until the clock has caught up with that minute.
+- If that minute is more than three hours ahead, the clock was wrong then: the entry starts anew from now.
 - A match that was missed, by a stall or a clock put forward, fires once if it is no older than three hours.
-- A change of more than three hours corrects a clock that was wrong: the entries start anew from there.
 - After a restart, of the broker or of the only process that asks, an entry makes up for the minute that is
   under way and for no other. For the broker's own, `settled()` is what a store keeps and `restore` gets back.
 
@@ -173,6 +172,11 @@ class Timers:
         self._forget(entry)
         return True
 
+    def remove_all(self, kind: str, signal: int) -> int:
+        """Remove a signal's entries of one kind, whoever asks for them; return how many there were."""
+        found = [source for source in self._entries if (source.kind, source.signal) == (kind, signal)]
+        return sum(map(self.remove, found))
+
     def drop(self, asker: Hashable) -> None:
         """Forget an asker, and the entries that nobody else asks for."""
         for source in list(self._asked.get(asker, ())):
@@ -223,9 +227,8 @@ class Timers:
     def restore(self, settled: Mapping[Source, int], wall: float) -> None:
         """Take what `settled` returned before a restart. To be called before entries are added."""
         minute = self._look_at_clock(wall)
-        for source, until in settled.items():
-            if until <= minute + TOLERANCE_MINUTES:
-                self._recent[source] = max(until, minute - 1)
+        latest = minute + TOLERANCE_MINUTES
+        self._recent = {s: max(until, minute - 1) for s, until in settled.items() if until <= latest}
 
     def status(self, mono: float, wall: float) -> list[dict[str, object]]:
         """Return for each entry what it is, how many ask for it, how often it fired, and when it will."""
@@ -272,18 +275,17 @@ class Timers:
             self._crons.set(cron, at)
 
     def _look_at_clock(self, wall: float) -> int:
-        """Return the minute of the epoch; start anew if the clock was set back too far to wait for it."""
-        minute = int(wall // 60)
-        if minute < self._minute - TOLERANCE_MINUTES:
-            self._recent.clear()
+        """Return the minute of the epoch; start anew what was settled too far ahead of it."""
+        minute, before = int(wall // 60), self._minute
+        self._minute = minute
+        earliest, latest = minute - RECENT_MINUTES, minute + TOLERANCE_MINUTES
+        if minute != before:
+            self._recent = {s: until for s, until in self._recent.items() if earliest <= until <= latest}
+        if minute < before:
             for entry in self._entries.values():
-                if isinstance(entry, _Cron) and entry.settled > minute:
+                if isinstance(entry, _Cron) and entry.settled > latest:
                     entry.settled = minute
                     self._plan(entry)
-            self._minute = minute
-        if minute > self._minute:
-            self._minute = minute
-            self._recent = {s: until for s, until in self._recent.items() if until >= minute - RECENT_MINUTES}
         return minute
 
     def _remember(self, cron: _Cron) -> None:
@@ -320,7 +322,10 @@ class Timers:
             self._crons.discard(entry)
 
     def validate(self) -> None:
-        """Check that every entry is asked for, booked with each asker, and planned unless it never fires."""
+        """Check that every entry is asked for, booked with each asker, and planned unless it never fires.
+
+        And that none is settled too far ahead of the clock.
+        """
         self._timers.validate()
         self._crons.validate()
         timers = [entry for entry in self._entries.values() if isinstance(entry, _Timer)]
@@ -335,6 +340,7 @@ class Timers:
         assert all(self._asked.values())
         assert all(entry.askers and entry.source == source for source, entry in self._entries.items())
         assert not self._recent.keys() & self._entries.keys()
+        assert all(until <= self._minute + TOLERANCE_MINUTES for until in self.settled().values())
 
 
 def _check_period(seconds: float) -> None:

@@ -14,7 +14,9 @@ from typing import Any, TypeVar, cast
 import msgpack
 
 from zmule.core.frames import (
+    EVERY_SOURCE,
     NUMBERS,
+    SOURCES,
     Answer,
     Ask,
     Batch,
@@ -158,8 +160,8 @@ def _pair(*fields: Any) -> tuple[Any, ...]:
 
 def _received(value: Any) -> Any:
     counts = _whole(value)
-    if len(counts) != 2 or min(counts) < 0 or max(counts) >= 2**63:
-        raise Invalid("is not two counts")
+    if len(counts) != len(SOURCES) or min(counts) < 0 or max(counts) >= 2**63:
+        raise Invalid(f"is not {len(SOURCES)} counts")
     return counts
 
 
@@ -174,7 +176,7 @@ _name = _text(MAX_NAME)
 _reason = _text(MAX_REASON)
 _count = _number(0, 2**63 - 1)
 _parcel_records = _records(Parcel, _name, _number(1, 2**31), _ids, _bodies, _headers)
-_waits = _records(_pair, _number(1, 7), _number(0, 1_000_000))
+_waits = _records(_pair, _number(1, EVERY_SOURCE), _number(0, 1_000_000))
 _version = _number(1, 1000)
 
 CHECKS: dict[type[Frame], tuple[Check, ...]] = {

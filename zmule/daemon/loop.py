@@ -11,15 +11,25 @@ import logging
 import signal
 import socket
 import time
+from collections import deque
 from collections.abc import Callable
 
 import zmq
 
 from zmule.connection import READ
 from zmule.core.broker import Broker
-from zmule.core.effects import Bury, Effect, Forget, Note, Publish, Save, Send
-from zmule.core.events import BatchLost, BatchSaved, Event, StopRequested
+from zmule.core.effects import Bury, Effect, Forget, Note, Publish, Save, Send, Unwatch, Watch
+from zmule.core.events import (
+    BatchLost,
+    BatchSaved,
+    Event,
+    PathChanged,
+    PathRefused,
+    PathWatched,
+    StopRequested,
+)
 from zmule.core.instant import Instant
+from zmule.daemon.filemon import FileMonitors
 from zmule.daemon.gateway import RETRY_SECONDS, Gateway
 from zmule.daemon.notify import Notifier
 from zmule.daemon.supervisor import Supervisor
@@ -42,6 +52,7 @@ class Loop:
         store: where it keeps messages.
         supervisor: the processes of its configured mules, not started yet.
         notifier: tells the service manager.
+        monitors: watches paths for signals.
         alarm: readable when an operating system signal has come; its bytes are their numbers.
     """
 
@@ -52,6 +63,7 @@ class Loop:
         store: Store,
         supervisor: Supervisor,
         notifier: Notifier,
+        monitors: FileMonitors,
         alarm: socket.socket,
     ) -> None:
         self._broker = broker
@@ -60,10 +72,18 @@ class Loop:
         self._supervisor = supervisor
         self._notifier = notifier
         self._alarm = alarm
+        self._monitors = monitors
+        self._outcomes: deque[Event] = deque()
         self._stopping = False
         self._ready = False
         self._poller = zmq.Poller()
-        for source in (gateway.router, gateway.monitor, supervisor.fileno(), alarm.fileno()):
+        for source in (
+            gateway.router,
+            gateway.monitor,
+            supervisor.fileno(),
+            monitors.descriptor(),
+            alarm.fileno(),
+        ):
             self._poller.register(source, READ)
         descriptor = store.descriptor()
         if descriptor is not None:
@@ -81,6 +101,8 @@ class Loop:
         self._happened(self._gateway.receive())
         if self._supervisor.fileno() in ready:
             self._happened(self._supervisor.readable(time.monotonic()))
+        if self._monitors.descriptor() in ready:
+            self._happened([PathChanged(path) for path in self._monitors.changed()])
         if self._alarm.fileno() in ready:
             for number in self._alarm.recv(4096):
                 self._signalled(number)
@@ -107,9 +129,12 @@ class Loop:
         self._settle()
 
     def _settle(self) -> None:
-        """Tell the broker what the store has done, for as long as it has done something."""
-        while answers := self._store.completed():
+        """Tell the broker what store and monitors have done, for as long as they have done something."""
+        while self._outcomes or (answers := self._store.completed()):
             now = instant()
+            if self._outcomes:
+                self._perform(self._broker.handle(self._outcomes.popleft(), now))
+                continue
             for answer in answers:
                 saved = isinstance(answer, Saved)
                 event = BatchSaved(answer.batch) if saved else BatchLost(answer.batch, answer.reason)  # type: ignore[union-attr]
@@ -126,13 +151,26 @@ class Loop:
         self._gateway.publish(effect.frame)
 
     def _save(self, effect: Save) -> None:
-        self._store.save(Changes(effect.batch, messages=effect.messages, senders=(effect.mark,)))
+        self._store.save(
+            Changes(effect.batch, messages=effect.messages, senders=(effect.mark,) if effect.mark else ())
+        )
 
     def _forget(self, effect: Forget) -> None:
         self._store.save(Changes(removed=effect.ids))
 
     def _bury(self, effect: Bury) -> None:
         self._store.save(Changes(dead=(effect.dead,)))
+
+    def _watch(self, effect: Watch) -> None:
+        try:
+            self._monitors.add(effect.path)
+        except ValueError as error:
+            self._outcomes.append(PathRefused(effect.path, str(error)))
+        else:
+            self._outcomes.append(PathWatched(effect.path))
+
+    def _unwatch(self, effect: Unwatch) -> None:
+        self._monitors.remove(effect.path)
 
     def _note(self, effect: Note) -> None:
         log.log(logging.getLevelNamesMapping()[effect.level.upper()], effect.text)
@@ -163,5 +201,7 @@ _PERFORM: dict[type[Effect], Callable[..., None]] = {
     Save: Loop._save,
     Forget: Loop._forget,
     Bury: Loop._bury,
+    Watch: Loop._watch,
+    Unwatch: Loop._unwatch,
     Note: Loop._note,
 }

@@ -13,7 +13,10 @@ from contextlib import ExitStack, closing, contextmanager
 
 from zmule.core.broker import Broker, Limits, Setup
 from zmule.core.mules import FarmSetup, MuleSetup
+from zmule.core.services import Schedules
 from zmule.daemon.config import Config, MuleSpec
+from zmule.daemon.cronstring import integer_schedule, string_schedule
+from zmule.daemon.filemon import FileMonitors
 from zmule.daemon.gateway import Gateway
 from zmule.daemon.holding import hold
 from zmule.daemon.log import Log, mule_line
@@ -46,9 +49,10 @@ def run(config: Config) -> int:
         broker = Broker(setup(config, pairs), instant())
         broker.recover(store.recover())
         supervisor = stack.enter_context(closing(supervise(config, pairs[0][0])))
+        monitors = stack.enter_context(closing(FileMonitors()))
         for endpoint, publish in pairs:
             log.info("zmuled %s serves %s, broadcasts by %s", VERSION, endpoint, publish)
-        Loop(broker, gateway, store, supervisor, notifier, alarm).run()
+        Loop(broker, gateway, store, supervisor, notifier, monitors, alarm).run()
         left = broker.left()
         if left and config.store == "memory:":
             log.warning("%d messages are lost: the store is memory:", left)
@@ -78,6 +82,7 @@ def setup(config: Config, pairs: tuple[tuple[str, str], ...]) -> Setup:
             "endpoints": [endpoint for endpoint, _ in pairs],
             "store": config.store,
         },
+        schedules=Schedules(integer_schedule, string_schedule),
     )
 
 

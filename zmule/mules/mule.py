@@ -1,33 +1,16 @@
-"""A mule as its program sees it: threads that block until there is a message for them.
-
-Plain code is crash-safe: a thread's next `get_msg` acknowledges the message that this thread got
-before, and `close` (a clean end of the program) acknowledges the last one of each. What is not
-acknowledged, since the thread raised or the process was killed, is delivered again.
-"""
+"""A mule as its program sees it."""
 
 from __future__ import annotations
 
 import contextlib
-import os
-import signal
-import socket
-import threading
 import time
-import weakref
-from collections.abc import Callable, Iterable, Iterator
-from types import TracebackType
-from typing import cast
+from collections.abc import Callable, Iterator
 
-from zmule import process
-from zmule.core.frames import DIRECT, FARM, Body, Headers
-from zmule.core.inbox import Delivery, Inbox, Waiter
-from zmule.endpoints import default_endpoint
-from zmule.errors import BrokerUnavailable, MuleStopped, ZmuleError
-from zmule.mules.receiver import Receiver
-
-FAREWELL_SECONDS = 2.0
-LOOK_SECONDS = 1.0
-"""Most that a get with timeout 0 waits for the broker to say that there is nothing."""
+from zmule.core.frames import DIRECT, FARM, SIGNAL, STRAY, Body, Headers
+from zmule.core.inbox import Delivery
+from zmule.core.queues import check_signal
+from zmule.mules.engine import Engine
+from zmule.mules.signals import Handler
 
 
 class Message:
@@ -49,30 +32,151 @@ class Message:
         self.headers: Headers = delivery.headers or {}
 
 
-class _Waiter(Waiter):
-    """A waiter whose thread sleeps on a lock."""
+class SignalRunner(Engine):
+    """What mules and workers have in common for their programs: signals, and what raises them."""
 
-    __slots__ = ("interrupted", "interruptible", "lock", "main", "thread")
+    def register_signal(self, number: int, target: str, handler: Handler) -> None:
+        """Have the handler called when the signal is raised. Stands for `uwsgi.register_signal`.
 
-    def __init__(self, bits: int, interruptible: bool) -> None:
-        super().__init__(bits)
-        self.interruptible = interruptible
-        self.interrupted = False
-        self.thread = threading.current_thread()
-        self.main = self.thread is threading.main_thread()
-        self.lock = threading.Lock()
-        self.lock.acquire()
+        Doing the same again is fine; so five mules may load one module.
 
-    def wake(self) -> None:
-        if self.lock.locked():
-            self.lock.release()
+        Args:
+            number: 0 to 255.
+            target: who runs it: `mule` (the first available), `mules` (all), `mule2`, `farm_NAME`, `farm1`;
+                `worker`, `workers`, `worker2` likewise.
+            handler: called in a thread that is in a get or in `signal_wait`, or in the main thread of a
+                signal-only mule.
+
+        Raises:
+            TypeError: the number is no whole number, or the handler cannot be called.
+            SignalConflict: the signal is registered with another target.
+            UnknownTarget, UnknownMule, UnknownFarm: there is no such target.
+        """
+        check_signal(number)
+        if not callable(handler):
+            raise TypeError(f"a handler is called, and {type(handler).__name__} cannot be")
+        before = self.handlers.signals.get(number)
+        self.handlers.signals[number] = handler
+        try:
+            self.want("register_signal", number, target)
+        except BaseException:
+            if before is None:
+                del self.handlers.signals[number]
+            else:
+                self.handlers.signals[number] = before
+            raise
+
+    def unregister_signal(self, number: int) -> None:
+        """Handle the signal no more. uWSGI has nothing like it."""
+        self.unwant("register_signal", check_signal(number))
+        self.ask("unregister_signal", number)
+        self.handlers.signals.pop(number, None)
+
+    def signal_registered(self, number: int) -> bool:
+        """Return whether anybody handles the signal. Stands for `uwsgi.signal_registered`."""
+        return bool(self.ask("signal_registered", check_signal(number)))
+
+    def signal_wait(self, number: int | None = None, timeout: float | None = None) -> int | None:
+        """Wait for a signal, run its handler if there is one. Stands for `uwsgi.signal_wait`.
+
+        Args:
+            number: the signal to wait for; others are handled meanwhile. None: any.
+            timeout: seconds to wait, None for ever.
+
+        Returns:
+            The signal's number, None when the time is over.
+        """
+        if number is not None:
+            check_signal(number)
+        end = None if timeout is None else time.monotonic() + timeout
+        while True:
+            left = None if end is None else max(0.0, end - time.monotonic())
+            delivery = self.receive_any(SIGNAL | STRAY, left)
+            if delivery is None:
+                return None
+            received = self.run(delivery)
+            if received is not None and number in (None, received):
+                return received
+
+    def signal_received(self) -> int:
+        """Return the signal that this thread has handled last, 0 if none.
+
+        Stands for `uwsgi.signal_received`.
+        """
+        return self.handlers.received()
+
+    def add_timer(self, number: int, seconds: float) -> None:
+        """Raise the signal every so many seconds, from now. Stands for `uwsgi.add_timer`.
+
+        The same again is the same timer. It lives in the broker, for as long as somebody wants it.
+
+        Raises:
+            WrongValue: the number or the seconds are out of range.
+        """
+        self.want("add_timer", check_signal(number), float(seconds))
+
+    def add_rb_timer(self, number: int, seconds: float, iterations: int = 0) -> None:
+        """Raise the signal so many times, every so many seconds; 0: for ever.
+
+        Stands for `uwsgi.add_rb_timer`.
+        """
+        self.want("add_rb_timer", check_signal(number), float(seconds), iterations)
+
+    def add_cron(self, number: int, minute: int, hour: int, day: int, month: int, weekday: int) -> None:
+        """Raise the signal at these times of the broker's clock. Stands for `uwsgi.add_cron`.
+
+        Args:
+            number: the signal.
+            minute, hour, day, month, weekday: -1 is any, -n every value that n divides; if day and weekday
+                are both given, either will do; 0 and 7 are Sunday.
+        """
+        self.want("add_cron", check_signal(number), minute, hour, day, month, weekday)
+
+    def add_cron_text(self, number: int, text: str, zone: str = "") -> None:
+        """Raise the signal at the times of a cron expression.
+
+        Args:
+            number: the signal.
+            text: five fields, such as `*/5 8-18 * * mon-fri`.
+            zone: a time zone such as `Europe/Rome`; default the broker's own.
+        """
+        self.want("add_cron_text", check_signal(number), text, zone)
+
+    def add_file_monitor(self, number: int, path: str) -> None:
+        """Raise the signal whenever something at the path changes. Stands for `uwsgi.add_file_monitor`.
+
+        Args:
+            number: the signal.
+            path: an absolute path on the broker's host, of a file or folder, which need not be there yet.
+        """
+        self.want("add_file_monitor", check_signal(number), path)
+
+    def remove_source(self, kind: str, number: int) -> int:
+        """Remove what raises a signal, whoever asked for it; return how many there were.
+
+        Args:
+            kind: `timer`, `rb_timer`, `cron` or `filemon`.
+            number: the signal.
+        """
+        for what in _WANTS.get(kind, ()):
+            self.unwant(what, check_signal(number))
+        return int(self.ask("remove_source", kind, number))
+
+    def register_function(self, name: str, run: Callable[[bytes], object]) -> None:
+        """Run calls that are sent to a function of that name: what `@mulefunc` is made of."""
+        self.handlers.calls[name] = run
+        self.want("register_function", name)
 
 
-class Interrupted(Exception):
-    """A get was ended by an operating system signal that the program handles."""
+_WANTS = {
+    "timer": ("add_timer",),
+    "rb_timer": ("add_rb_timer",),
+    "cron": ("add_cron", "add_cron_text"),
+    "filemon": ("add_file_monitor",),
+}
 
 
-class Mule:
+class Mule(SignalRunner):
     """This process as a mule of a running broker.
 
     Registers at once, and again after every loss of the connection, with pauses that grow. Used by any
@@ -91,54 +195,6 @@ class Mule:
         BrokerUnavailable: no broker has answered in time.
     """
 
-    def __init__(
-        self,
-        number: int = 0,
-        *,
-        farms: Iterable[str] = (),
-        endpoint: str | None = None,
-        program: str = "",
-        timeout: float | None = 5.0,
-        token: bytes = b"",
-    ) -> None:
-        self.endpoint = endpoint or default_endpoint(os.environ)
-        self._pid = os.getpid()
-        self._mutex = threading.Lock()
-        self._moved = threading.Condition(self._mutex)
-        self._waiters: set[_Waiter] = set()
-        self._hands: dict[threading.Thread, Delivery] = {}
-        self._supervised = bool(token)
-        self._stopping = False
-        self._inside = 0
-        self._stop_signal = 0
-        self._told = False
-        self._closed = False
-        self._inbox = Inbox(
-            os.urandom(16), number=number, farms=farms, program=program, pid=self._pid, token=token
-        )
-        self._receiver = Receiver(self.endpoint, self._inbox, self._mutex, self._notice)
-        process.register(self)
-        self._register(timeout)
-
-    def _register(self, timeout: float | None) -> None:
-        with self._mutex:
-            registered = self._moved.wait_for(lambda: self._inbox.epoch or self._inbox.error, timeout)
-            error = self._inbox.error
-        if not registered or error is not None:
-            self._receiver.close()
-            self._closed = True
-            raise error or BrokerUnavailable(
-                f"no broker within reach at {self.endpoint} for {timeout:g} s: nobody answers"
-            )
-
-    def after_fork(self) -> None:
-        """In the child: the mule is the parent, this is none."""
-        if not self._closed:
-            self._closed = True
-            self._receiver.abandon()
-
-    # What a program calls.
-
     @property
     def mule_id(self) -> int:
         """The mule's number. Stands for `uwsgi.mule_id`."""
@@ -153,7 +209,9 @@ class Mule:
         """Return whether the mule is a member of the farm. Stands for `uwsgi.in_farm`."""
         return name in self._inbox.farms
 
-    def get_msg(self, timeout: float | None = None, *, farms: bool = True) -> Body | None:
+    def get_msg(
+        self, timeout: float | None = None, *, farms: bool = True, signals: bool = True
+    ) -> Body | None:
         """Wait for a message; acknowledge the one that this thread got before.
 
         Stands for `uwsgi.mule_get_msg`.
@@ -161,6 +219,7 @@ class Mule:
         Args:
             timeout: seconds to wait, 0 to look only, None for ever.
             farms: whether messages to the mule's farms will do, too.
+            signals: whether handlers of signals, and calls, are run meanwhile.
 
         Returns:
             The message, text or bytes as it was sent; None when the time is over.
@@ -169,7 +228,7 @@ class Mule:
             MuleStopped: the mule is to end; a `SystemExit`.
             ZmuleError: the mule is closed, or the broker does not take it any longer.
         """
-        return _body(self.receive(DIRECT | (FARM if farms else 0), timeout))
+        return _body(self.receive(_sources(farms, signals), timeout))
 
     def farm_get_msg(self, timeout: float | None = None) -> Body | None:
         """Wait for a message to one of the mule's farms. Stands for `uwsgi.farm_get_msg`.
@@ -178,25 +237,13 @@ class Mule:
         """
         return _body(self.receive(FARM, timeout))
 
-    def ack(self) -> None:
-        """Acknowledge now the message that this thread got last, instead of at its next get."""
-        with self._mutex:
-            self._finish_last()
-            self._receiver.ring()
-
-    def nack(self) -> None:
-        """Give up on the message that this thread got last: it will be delivered again."""
-        with self._mutex:
-            self._let_go(self._inbox.fail)
-            self._receiver.ring()
-
     @contextlib.contextmanager
     def message(self, timeout: float | None = None, *, farms: bool = True) -> Iterator[Message | None]:
         """Work on one message: acknowledged when the block ends, delivered again when it raises.
 
         Args, and what it gives besides a `Message`: as `get_msg`.
         """
-        delivery = self.receive(DIRECT | (FARM if farms else 0), timeout)
+        delivery = self.receive(_sources(farms, signals=True), timeout)
         try:
             yield Message(delivery) if delivery else None
         except BaseException:
@@ -204,223 +251,30 @@ class Mule:
             raise
         self.ack()
 
-    def stop(self) -> None:
-        """Take no more messages: gets raise `MuleStopped` as soon as their thread holds none."""
-        with self._mutex:
-            self._stopping = True
-            self._notice()
+    def serve(self) -> None:
+        """Do nothing but answer signals and calls, until the mule is to end: then raise as a get does."""
+        while True:
+            self.receive(SIGNAL, None)
 
-    def close(self) -> None:
-        """Acknowledge what this thread and threads that have ended got last, and leave the broker.
 
-        What other threads are still working on will be delivered again.
-        """
-        self._end(self._finish_last)
+class Worker(SignalRunner):
+    """This process as a worker: a process of some web server, that signals may be raised for.
 
-    def abort(self) -> None:
-        """Leave the broker without acknowledging what this thread got last: the program has failed."""
-        self._end(lambda: None)
+    Args: as `Mule`, without farms; a worker reads no messages.
+    """
 
-    def _end(self, finish: Callable[[], None]) -> None:
-        if self._closed or self._pid != os.getpid():
-            return
-        self._told = True
-        with self._mutex:
-            finish()
-            self._sweep()
-            self._stopping = True
-            self._inbox.bid_farewell()
-            self._notice()
-            self._receiver.ring()
-            self._moved.wait_for(lambda: self._inbox.gone or self._inbox.state != "up", FAREWELL_SECONDS)
-            self._closed = True
-            self._notice()
-        self._receiver.close()
-
-    def __enter__(self) -> Mule:
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        if kind is None or issubclass(kind, MuleStopped):
-            self.close()
-        else:
-            self.abort()
-
-    # What the runner calls.
-
-    def settle(self) -> None:
-        """Tell the broker that the application is loaded."""
-        with self._mutex:
-            self._inbox.settle()
-            self._receiver.ring()
+    def __init__(self, number: int = 0, *, endpoint: str | None = None, timeout: float | None = 5.0) -> None:
+        super().__init__(number, endpoint=endpoint, timeout=timeout, role="worker")
 
     @property
-    def stopping(self) -> bool:
-        """Whether the mule is to end."""
-        return self._stopping
+    def worker_id(self) -> int:
+        """The worker's number. Stands for `uwsgi.worker_id`."""
+        return self._inbox.number
 
-    def working(self) -> int:
-        """Return how many threads are working on a message."""
-        with self._mutex:
-            self._sweep()
-            return len(self._hands)
 
-    def receive(self, sources: int, timeout: float | None, *, interruptible: bool = False) -> Delivery | None:
-        """Wait for a message from the sources (bits of `core.frames`); what the gets above are made of.
-
-        Raises:
-            Interrupted: the program's handler of an operating system signal has run, and `interruptible`.
-        """
-        waiter = _Waiter(sources, interruptible)
-        self._inside += waiter.main
-        try:
-            return self._receive(waiter, timeout)
-        finally:
-            self._inside -= waiter.main
-
-    def take_signals(self) -> None:
-        """Have SIGTERM and SIGINT stop the mule, and handlers of the program's end interruptible gets.
-
-        To be called once, in the main thread.
-        """
-        for number in (signal.SIGTERM, signal.SIGINT):
-            signal.signal(number, self._on_signal)
-        alarm, wakeup = socket.socketpair()
-        for end in (alarm, wakeup):
-            end.setblocking(False)
-        signal.set_wakeup_fd(wakeup.detach(), warn_on_full_buffer=False)
-        self._receiver.listen(alarm, self._interrupt)
-
-    def wait_for_stop(self) -> None:
-        """Block until the mule is to end; then raise as a get does."""
-        self._inside += 1
-        with self._mutex:
-            self._moved.wait_for(lambda: self._stopping or self._inbox.error is not None)
-            self._stay_or_stop()
-
-    # Inside. What begins with an underscore is called with the mutex held, unless it says otherwise.
-
-    def _on_signal(self, number: int, _frame: object) -> None:
-        """Stop: here and now if nobody works on anything, else when the last one has finished.
-
-        Runs in the main thread, between any two of its instructions, and so must not take the mutex. A
-        second signal does not wait for the work.
-        """
-        again, self._stop_signal = self._stop_signal == number, number
-        self._stopping = True
-        self._receiver.wake()
-        if self._hands:
-            if again:
-                signal.signal(number, signal.SIG_DFL)
-                signal.raise_signal(number)
-        elif not self._inside and not self._told:
-            self._told = True
-            raise MuleStopped(0)
-
-    def _receive(self, waiter: _Waiter, timeout: float | None) -> Delivery | None:
-        # Without the mutex.
-        with self._mutex:
-            self._finish_last()
-            self._stay_or_stop()
-            self._inbox.wait(waiter, probe=timeout == 0)
-            self._waiters.add(waiter)
-            self._receiver.ring()
-        try:
-            if waiter.delivery is None:
-                waiter.lock.acquire(timeout=_lock_timeout(timeout))
-        finally:
-            with self._mutex:
-                self._waiters.discard(waiter)
-                self._inbox.leave(waiter)
-                if waiter.delivery is not None:
-                    self._hands[waiter.thread] = waiter.delivery
-                    self._inbox.start(waiter.delivery, time.monotonic())
-                self._receiver.ring()
-        if waiter.delivery is None:
-            with self._mutex:
-                self._stay_or_stop()
-            if waiter.interrupted:
-                raise Interrupted
-        return waiter.delivery
-
-    def _interrupt(self, signals: bytes) -> None:
-        if any(signal.getsignal(number) != self._on_signal for number in signals):
-            for waiter in self._waiters:
-                if waiter.main and waiter.interruptible:
-                    waiter.interrupted = True
-                    waiter.wake()
-
-    def _stay_or_stop(self) -> None:
-        """Raise if this thread shall get no message: the mule is ending, or is none any more.
-
-        The main thread is told to end only after the others have finished their work, since its end is
-        that of the process.
-        """
-        if self._pid != os.getpid():
-            raise ZmuleError(f"this process is a fork of mule {self._inbox.number}, not that mule")
-        if self._stopping and threading.current_thread() is threading.main_thread():
-            self._moved.wait_for(lambda: self._closed or not self._busy_threads())
-        if self._stopping or self._closed:
-            self._told = self._told or threading.current_thread() is threading.main_thread()
-            raise MuleStopped(0)
-        if self._inbox.error is not None:
-            raise self._inbox.error
-
-    def _busy_threads(self) -> bool:
-        self._sweep()
-        return bool(self._hands)
-
-    def _finish_last(self) -> None:
-        self._let_go(self._inbox.finish)
-
-    def _let_go(self, how: Callable[[Delivery], None]) -> None:
-        delivery = self._hands.pop(threading.current_thread(), None)
-        if delivery is not None:
-            how(delivery)
-            self._moved.notify_all()
-
-    def _sweep(self) -> None:
-        """Settle the messages of threads that have ended: a return finishes them, an exception does not."""
-        for thread in [thread for thread in self._hands if not thread.is_alive()]:
-            delivery = self._hands.pop(thread)
-            (self._inbox.fail if thread in _failed else self._inbox.finish)(delivery)
-
-    def _notice(self) -> None:
-        """Something happened that a thread may wait for."""
-        self._sweep()
-        if self._supervised and self._inbox.stop_asked:
-            self._stopping = True
-        if self._stopping or self._closed or self._inbox.error is not None:
-            for waiter in self._waiters:
-                waiter.wake()
-            if self._stop_signal and not (self._hands or self._inside or self._told):
-                signal.pthread_kill(cast(int, threading.main_thread().ident), self._stop_signal)
-        self._moved.notify_all()
+def _sources(farms: bool, signals: bool) -> int:
+    return DIRECT | (FARM if farms else 0) | (SIGNAL if signals else 0)
 
 
 def _body(delivery: Delivery | None) -> Body | None:
     return delivery.body if delivery else None
-
-
-def _lock_timeout(timeout: float | None) -> float:
-    """Return the timeout of a lock for that of a get: a look (0) ends when the broker has answered it."""
-    if timeout is None:
-        return -1
-    return min(timeout or LOOK_SECONDS, threading.TIMEOUT_MAX)
-
-
-_failed: weakref.WeakSet[threading.Thread] = weakref.WeakSet()
-_excepthook = threading.excepthook
-
-
-def _note_failure(arguments: threading.ExceptHookArgs) -> None:
-    """Remember threads that ended by an exception, then do what would have been done."""
-    clean = isinstance(arguments.exc_value, SystemExit) and not arguments.exc_value.code
-    if arguments.thread is not None and not clean:
-        _failed.add(arguments.thread)
-    _excepthook(arguments)
-
-
-threading.excepthook = _note_failure

@@ -120,7 +120,7 @@ def application(module: str | None, mule: Mule) -> Callable[[], object]:
             make_importable(os.getcwd())  # noqa: PTH109
             import_module(module)
         mule.settle()
-        mule.wait_for_stop()
+        mule.serve()
 
     return serve
 

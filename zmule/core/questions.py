@@ -1,0 +1,64 @@
+"""A peer's questions under way: asked again on every new connection until they are answered."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from zmule.core.frames import Answer, Ask
+
+
+class Questions:
+    """The questions of one session."""
+
+    def __init__(self) -> None:
+        self._last = 0
+        self._open: dict[int, Ask] = {}
+        self._unsent: list[int] = []
+        self._reminders: list[Ask] = []
+        self._answers: dict[int, Answer] = {}
+
+    def __bool__(self) -> bool:
+        """Whether an answer is due."""
+        return bool(self._open)
+
+    def ask(self, what: str, arguments: tuple[Any, ...]) -> int:
+        """Put a question; return the number that its answer bears."""
+        self._last += 1
+        self._open[self._last] = Ask(self._last, what, arguments)
+        self._unsent.append(self._last)
+        return self._last
+
+    def remind(self, what: str, arguments: tuple[Any, ...]) -> None:
+        """Put a question once, on the present connection, whose answer is known and will be dropped."""
+        self._last += 1
+        self._reminders.append(Ask(self._last, what, arguments))
+
+    def answered(self, request: int) -> bool:
+        """Return whether the answer is there, or will never be."""
+        return request not in self._open
+
+    def answer(self, request: int) -> Answer | None:
+        """Return, once, the answer to a question."""
+        return self._answers.pop(request, None)
+
+    def withdraw(self, request: int) -> None:
+        """Nobody waits for that answer any longer."""
+        self._open.pop(request, None)
+        self._answers.pop(request, None)
+
+    def unsent(self) -> list[Ask]:
+        """Return, once for each connection, the questions to send."""
+        asks = self._reminders + [self._open[request] for request in self._unsent if request in self._open]
+        self._reminders = []
+        self._unsent.clear()
+        return asks
+
+    def again(self) -> None:
+        """The connection is a new one: all that is open has to be sent over it."""
+        self._unsent = list(self._open)
+        self._reminders = []
+
+    def take(self, answer: Answer) -> None:
+        """Take in an answer; one that nobody waits for is dropped."""
+        if self._open.pop(answer.request, None) is not None:
+            self._answers[answer.request] = answer

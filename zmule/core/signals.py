@@ -1,0 +1,172 @@
+"""The signal table: which signal goes to whom, and who can run it.
+
+A raised signal is a message like any other, in a queue of its own kind: so it is kept, delivered,
+acknowledged when its handler has run, and delivered again when the mule dies. Two kinds of queue exist.
+`signal:17` is for targets that mean the first available of several; `signal:17:2` is for mule 2 alone,
+and `signal:17:-2` for worker 2. A mule reads those of the signals that it has registered in its present
+life, so what waits for a mule that is down waits until it has loaded its handlers again.
+
+A signal that nobody has registered, or that is for workers when none is connected, goes to
+`signal:stray`, which only threads in `signal_wait` read.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable
+from typing import Any, NamedTuple
+
+from zmule.core.mules import Mule, Roster
+from zmule.core.queues import STRAY_QUEUE, call_queues, signal_queue
+from zmule.errors import SignalConflict, UnknownFarm, UnknownMule, UnknownTarget
+
+MOST_PENDING = 10_000
+"""Raises of one signal that may wait for one target."""
+
+
+class Target(NamedTuple):
+    """Whom a signal is for: `kind` is `first`, `each`, `one` or `farm`; `workers` tells them from mules."""
+
+    kind: str
+    workers: bool = False
+    number: int = 0
+    farm: str = ""
+
+
+class Entry:
+    """A row of the table: the target as it was spelled and parsed, and the mules that have a handler."""
+
+    __slots__ = ("mules", "runs", "spelling", "target")
+
+    def __init__(self, spelling: str, target: Target) -> None:
+        self.spelling = spelling
+        self.target = target
+        self.mules: dict[int, None] = {}
+        self.runs = 0
+
+
+class Signals:
+    """The table."""
+
+    def __init__(self, roster: Roster) -> None:
+        self._roster = roster
+        self._table: dict[int, Entry] = {}
+
+    def register(self, number: int, spelling: str, mule: Mule) -> None:
+        """Note that a process has a handler for a signal with that target.
+
+        Raises:
+            SignalConflict: the signal has another target already.
+            UnknownTarget, UnknownMule, UnknownFarm: there is no such target.
+        """
+        target = self._parse(spelling)
+        entry = self._table.get(number)
+        if entry is None:
+            entry = self._table[number] = Entry(spelling, target)
+        elif entry.target != target:
+            raise SignalConflict(f"signal {number} is registered for {entry.spelling!r} already")
+        entry.mules[mule.number] = None
+        mule.signals[number] = None
+
+    def unregister(self, number: int, mule: Mule) -> None:
+        """Note that a process has no handler any more; the last one takes the row with it."""
+        mule.signals.pop(number, None)
+        entry = self._table.get(number)
+        if entry is not None:
+            entry.mules.pop(mule.number, None)
+            if not entry.mules:
+                del self._table[number]
+
+    def forget(self, mule: Mule) -> None:
+        """Forget a mule that will not come back under its number."""
+        for number in [number for number, entry in self._table.items() if mule.number in entry.mules]:
+            self.unregister(number, mule)
+
+    def route(self, number: int) -> list[str]:
+        """Return the queues that a raise of the signal goes to."""
+        entry = self._table.get(number)
+        if entry is None:
+            return [STRAY_QUEUE]
+        entry.runs += 1
+        target = entry.target
+        if target.workers and not any(member < 0 for member in entry.mules):
+            return [STRAY_QUEUE]
+        if target.kind == "one":
+            return [signal_queue(number, target.number)]
+        if target.kind == "each":
+            members = [member for member in entry.mules if (member < 0) == target.workers]
+            return [signal_queue(number, member) for member in members]
+        return [signal_queue(number)]
+
+    def queues(self, mule: Mule) -> list[str]:
+        """Return the queues that a mule reads for signals and for calls of its functions."""
+        names = [STRAY_QUEUE] if mule.number > 0 else []
+        for function in mule.functions:
+            names += call_queues(function, mule.number, mule.farms)
+        for number in mule.signals:
+            entry = self._table[number]
+            if entry.target.kind in ("one", "each"):
+                names.append(signal_queue(number, mule.number))
+            elif self._belongs(mule, entry.target):
+                names.append(signal_queue(number))
+        return names
+
+    def registered(self, number: int) -> bool:
+        """Return whether the signal is in the table."""
+        return number in self._table
+
+    def status(self, pending: Any) -> list[dict[str, Any]]:
+        """Return the table for the status; `pending` gives how many raises wait in a queue's name."""
+        return [
+            {
+                "number": number,
+                "target": entry.spelling,
+                "mules": sorted(entry.mules),
+                "raised": entry.runs,
+                "pending": sum(map(pending, self._all_queues(number, entry.mules))),
+            }
+            for number, entry in sorted(self._table.items())
+        ]
+
+    def _all_queues(self, number: int, mules: Iterable[int]) -> list[str]:
+        return [signal_queue(number), *(signal_queue(number, mule) for mule in mules)]
+
+    def _belongs(self, mule: Mule, target: Target) -> bool:
+        if target.kind == "farm":
+            return target.farm in mule.farms
+        return (mule.number < 0) == target.workers
+
+    def _parse(self, spelling: str) -> Target:
+        """Return what a target's spelling means; uWSGI's, without the ones that mean nothing here."""
+        if spelling in ("", "worker", "worker0"):
+            return Target("first", workers=True)
+        if spelling in ("workers", "active-workers"):
+            return Target("each", workers=True)
+        if spelling in ("mule", "mule0"):
+            return Target("first")
+        if spelling == "mules":
+            return Target("each")
+        if spelling.startswith("farm_"):
+            return self._farm(spelling[5:])
+        if match := re.fullmatch(r"(worker|mule|farm)(\d{1,6})", spelling, re.ASCII):
+            return self._numbered(match[1], int(match[2]))
+        if spelling == "spooler":
+            raise UnknownTarget("there is no spooler in zmule: send a message to a mule instead")
+        raise UnknownTarget(f"there is no signal target {spelling[:50]!r}")
+
+    def _numbered(self, kind: str, number: int) -> Target:
+        if kind == "worker":
+            return Target("one", workers=True, number=-number)
+        if kind == "farm":
+            names = list(self._roster.members())
+            if not 1 <= number <= len(names):
+                raise UnknownFarm(f"there is no farm number {number}")
+            return Target("farm", farm=names[number - 1])
+        if self._roster.known(number) is None:
+            raise UnknownMule(f"there is no mule {number}")
+        return Target("one", number=number)
+
+    def _farm(self, name: str) -> Target:
+        if not self._roster.knows_farm(name):
+            raise UnknownFarm(f"there is no farm {name!r}")
+        return Target("farm", farm=name)
