@@ -1,0 +1,249 @@
+"""The picture that `zmule status` draws of a broker's status, and how it is kept up to date.
+
+Every row is cut to fit on one line: a program loses its beginning, since its end tells more. Programs and
+farms are named by whoever connects, so nothing of a name reaches the terminal but what can be printed.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import sys
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
+from typing import Any, cast
+
+from rich.cells import cell_len
+from rich.console import Console, ConsoleOptions, Group, RenderableType, RenderResult
+from rich.live import Live
+from rich.measure import Measurement
+from rich.table import Table
+from rich.text import Text
+
+from zmule.cli.common import tell
+from zmule.clients.sync import Client
+from zmule.errors import BrokerUnavailable
+
+Status = dict[str, Any]
+Show = Callable[[Status, BrokerUnavailable | None], None]
+
+STATE_STYLES = {
+    "starting": "cyan",
+    "idle": "green",
+    "busy": "yellow",
+    "stopping": "magenta",
+    "failed": "bold red",
+    "gone": "red",
+}
+UNLIMITED = 10_000
+"""Columns of what is not a terminal: there is nothing that the picture must fit into."""
+
+LEAST_PATIENCE = 1.0
+"""How long a watcher waits at least for an answer, in seconds, however often it asks."""
+
+
+def show_once(client: Client, as_json: bool) -> None:
+    """Print the status, as a picture or as JSON."""
+    status = client.status()
+    if as_json:
+        print(json.dumps(status, indent=2))
+    else:
+        make_console().print(picture(status))
+
+
+def follow(client: Client, interval: float, as_json: bool) -> None:
+    """Show the status every `interval` seconds until Ctrl-C, also while the broker is away.
+
+    Raises:
+        BrokerUnavailable: the broker is out of reach at the beginning.
+    """
+    status, error = client.status(), None
+    patience = min(client.timeout, max(interval, LEAST_PATIENCE))
+    with suppress(KeyboardInterrupt), showing(as_json) as show:
+        while True:
+            show(status, error)
+            time.sleep(interval)
+            try:
+                status, error = client.status(patience), None
+            except BrokerUnavailable as absence:
+                error = absence
+
+
+@contextmanager
+def showing(as_json: bool) -> Iterator[Show]:
+    """Give what shows one status after another: as lines of JSON, or as pictures, on a terminal in place."""
+    if as_json:
+        yield show_json
+        return
+    console = make_console()
+    if not console.is_terminal:
+        yield lambda status, error: console.print(picture(status, error), "")
+        return
+    with Live(console=console, screen=True, auto_refresh=False) as live:
+        yield lambda status, error: live.update(picture(status, error), refresh=True)
+
+
+def show_json(status: Status, error: BrokerUnavailable | None) -> None:
+    """Print the status as one line, or on standard error that there is none."""
+    if error is None:
+        print(json.dumps(status), flush=True)
+    else:
+        tell(f"zmule: {error}\n")
+
+
+def make_console() -> Console:
+    """Return a console on standard output that can write any text."""
+    cast(Any, sys.stdout).reconfigure(errors="backslashreplace")
+    console = Console(highlight=False)
+    if not console.is_terminal and "COLUMNS" not in os.environ:
+        console.width = UNLIMITED
+    return console
+
+
+def picture(status: Status, error: BrokerUnavailable | None = None) -> RenderableType:
+    """Return what to draw: the status, or the last one known if the broker is out of reach."""
+    parts: list[RenderableType] = [Text(str(error), "bold red")] if error else []
+    parts += [head(status), totals(status)]
+    parts += [table(status) for table in (mules, queues, farms) if status[table.__name__]]
+    return Group(*(part for item in parts for part in (item, "")))
+
+
+def head(status: Status) -> Text:
+    """Return who the broker is."""
+    broker = status["broker"]
+    clients = broker["clients"]
+    words = [
+        f"zmuled {broker['version']}",
+        f"pid {broker['pid']}",
+        f"up {span(broker['uptime_s'])}",
+        f"{clients} client{'' if clients == 1 else 's'}",
+        broker["store"],
+    ]
+    text = Text("  ".join(words), "bold")
+    if broker["stopping"]:
+        text.append("  stopping", STATE_STYLES["stopping"])
+    return text.append("\n" + "  ".join(broker["endpoints"]), "not bold")
+
+
+def totals(status: Status) -> Table:
+    """Return what has become of all messages so far."""
+    names = {
+        "accepted": "ACCEPTED",
+        "delivered": "DELIVERED",
+        "acked": "ACKED",
+        "redelivered": "REDELIVERED",
+        "refused": "REFUSED",
+        "dead": "DEAD LETTERS",
+    }
+    table = grid(*(f">{head}" for head in names.values()))
+    table.add_row(*(count(status["totals"][name], "red" if name == "dead" else "") for name in names))
+    return table
+
+
+def mules(status: Status) -> Table:
+    """Return a row for each mule."""
+    table = grid(
+        ">MULE", "STATE", "~PROGRAM", ">PID", "~FARMS", ">WAITING", ">IN\nFLIGHT", ">DONE", ">RESTARTS"
+    )
+    for mule in status["mules"]:
+        table.add_row(
+            count(mule["id"]),
+            Text(mule["state"], STATE_STYLES.get(mule["state"], "")),
+            Tail(printable(mule["program"])) if mule["program"] else Text("-"),
+            Text(str(mule["pid"] or "-")),
+            cell(" ".join(mule["farms"]) or "-"),
+            count(mule["waiting"]),
+            count(mule["in_flight"]),
+            count(mule["messages"]),
+            count(mule["restarts"], "yellow"),
+        )
+    return table
+
+
+def queues(status: Status) -> Table:
+    """Return a row for each queue."""
+    table = grid("~QUEUE", ">READY", ">IN FLIGHT", ">OLDEST", "")
+    for name, queue in status["queues"].items():
+        oldest, unread = queue["oldest_age_s"], queue.get("no_reader_since")
+        table.add_row(
+            cell(name),
+            count(queue["ready"]),
+            count(queue["in_flight"]),
+            Text("-" if oldest is None else span(oldest)),
+            Text("" if unread is None else f"no reader since {clock(unread)}", "yellow"),
+        )
+    return table
+
+
+def farms(status: Status) -> Table:
+    """Return a row for each farm."""
+    table = grid("~FARM", "~MULES")
+    for name, numbers in status["farms"].items():
+        table.add_row(cell(name), cell(" ".join(map(str, numbers)) or "-"))
+    return table
+
+
+def grid(*heads: str) -> Table:
+    """Return an empty table. A head begins with `>` if its column is of numbers, `~` if it may be cut."""
+    table = Table(box=None, padding=(0, 2, 0, 0), pad_edge=False, header_style="bold")
+    for head in heads:
+        table.add_column(
+            Text(head.lstrip(">~")),
+            justify="right" if head.startswith(">") else "left",
+            no_wrap=not head.startswith("~"),
+        )
+    return table
+
+
+class Tail:
+    """A text that loses its beginning where there is no room for all of it."""
+
+    def __init__(self, text: str) -> None:
+        self._text = text
+
+    def __rich_measure__(self, console: Console, options: ConsoleOptions) -> Measurement:
+        return Measurement(1, cell_len(self._text)).with_maximum(options.max_width)
+
+    def __rich_console__(self, console: Console, options: ConsoleOptions) -> RenderResult:
+        yield Text(tail(self._text, options.max_width), no_wrap=True)
+
+
+def tail(text: str, width: int) -> str:
+    """Return as much of the end of the text as fits the width, in columns."""
+    if cell_len(text) <= width:
+        return text
+    ends = (f"…{text[start:]}" for start in range(1, len(text) + 1))
+    return next((end for end in ends if cell_len(end) <= width), "")
+
+
+def cell(text: str) -> Text:
+    """Return a text that is cut at its end where there is no room for all of it."""
+    return Text(printable(text), no_wrap=True, overflow="ellipsis")
+
+
+def count(number: int, style: str = "") -> Text:
+    """Return a number; one that says something has the style."""
+    return Text(str(number), style if number else "dim")
+
+
+def printable(text: str) -> str:
+    """Return the text with what could not be seen, or would move the cursor, made visible."""
+    return "".join(char if char.isprintable() else "\N{REPLACEMENT CHARACTER}" for char in text)
+
+
+def span(seconds: float) -> str:
+    """Return a length of time with its two largest units."""
+    minutes, second = divmod(int(seconds), 60)
+    hours, minute = divmod(minutes, 60)
+    days, hour = divmod(hours, 24)
+    units = [(days, "d"), (hour, "h"), (minute, "m"), (second, "s")]
+    while len(units) > 1 and not units[0][0]:
+        del units[0]
+    return " ".join(f"{number} {unit}" for number, unit in units[:2])
+
+
+def clock(moment: float) -> str:
+    """Return a moment of the wall clock, with its day unless it is within the last twelve hours."""
+    recent = abs(time.time() - moment) < 12 * 3600
+    return time.strftime("%H:%M:%S" if recent else "%Y-%m-%d %H:%M:%S", time.localtime(moment))

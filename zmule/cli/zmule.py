@@ -1,0 +1,141 @@
+"""The `zmule` command: look at a broker, and run a program as one of its mules."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from statistics import median
+from typing import Annotated
+
+import typer
+
+from zmule.cli import common, options
+from zmule.clients.sync import DEFAULT_TIMEOUT, Client
+from zmule.core.greeting import MAX_NUMBER, is_farm_name
+from zmule.errors import ConfigError
+
+app = typer.Typer(add_completion=False, pretty_exceptions_enable=False, no_args_is_help=True)
+
+
+def main() -> None:
+    """Run `zmule` to its exit."""
+    common.run("zmule", lambda: app(prog_name="zmule"))
+
+
+@app.callback(
+    epilog="Exit codes: 0 done, 1 failed, 2 usage, 69 broker out of reach, 75 try again later, "
+    "77 not permitted, 78 bad configuration."
+)
+def zmule(
+    version: Annotated[
+        bool,
+        typer.Option(
+            "--version",
+            is_eager=True,
+            callback=options.show_version("zmule"),
+            help="Show the version and exit.",
+        ),
+    ] = False,
+) -> None:
+    """Look at a zmule broker, and run mules of your own."""
+
+
+@app.command()
+def status(
+    endpoint: options.Endpoint = None,
+    timeout: options.Timeout = DEFAULT_TIMEOUT,
+    as_json: Annotated[bool, typer.Option("--json", help="Print it as JSON, for programs.")] = False,
+    watch: Annotated[
+        float | None,
+        typer.Option(
+            "--watch",
+            metavar="SECONDS",
+            parser=options.seconds,
+            show_default=False,
+            help="Show it again and again, with so many seconds in between, until Ctrl-C.",
+        ),
+    ] = None,
+) -> None:
+    """Show the broker's mules, queues, farms and totals."""
+    from zmule.cli.status import follow, show_once
+
+    with Client(endpoint, timeout=timeout) as client:
+        if watch is None:
+            show_once(client, as_json)
+        else:
+            follow(client, watch, as_json)
+
+
+@app.command()
+def ping(
+    endpoint: options.Endpoint = None,
+    timeout: options.Timeout = DEFAULT_TIMEOUT,
+    count: Annotated[int, typer.Option("--count", min=1, help="How many times, one after the other.")] = 1,
+) -> None:
+    """Measure how long the broker takes to answer."""
+    with Client(endpoint, timeout=timeout) as client:
+        times = []
+        for _ in range(count):
+            times.append(client.ping() * 1000)
+            print(f"{client.endpoint} answered in {times[-1]:.3f} ms", flush=True)
+        if count > 1:
+            print(f"least {min(times):.3f} ms, median {median(times):.3f} ms, most {max(times):.3f} ms")
+
+
+@app.command()
+def run(
+    program: Annotated[
+        str,
+        typer.Argument(metavar="PROGRAM", help="A path ending in .py, or package.module:callable."),
+    ],
+    endpoint: options.Endpoint = None,
+    timeout: options.Timeout = DEFAULT_TIMEOUT,
+    number: Annotated[
+        int,
+        typer.Option(
+            "--id",
+            metavar="N",
+            min=0,
+            max=MAX_NUMBER,
+            show_default=False,
+            help="The number to have (default: one that is free).",
+        ),
+    ] = 0,
+    farm: Annotated[
+        list[str] | None,
+        typer.Option(metavar="NAME", help="A farm to join. May be repeated.", show_default=False),
+    ] = None,
+) -> None:
+    """Run a program as a mule of the broker, on this terminal, until it ends or Ctrl-C."""
+    from zmule.mules import runner
+    from zmule.mules.mule import Mule
+
+    farms = farm or []
+    check_program(program)
+    check_farms(farms)
+    mule = Mule(number, farms=farms, endpoint=endpoint, program=program, timeout=timeout)
+    os.environ["ZMULE_ENDPOINT"] = mule.endpoint
+    common.tell(f"zmule: {program} is mule {mule.mule_id} of {mule.endpoint}\n")
+    runner.run(mule, runner.load(program))
+
+
+def check_program(program: str) -> None:
+    """Refuse what cannot be run, before there is a mule.
+
+    Raises:
+        ConfigError: the script cannot be read, or it is neither a script nor a callable.
+    """
+    if program.endswith(".py"):
+        try:
+            Path(program).open("rb").close()
+        except OSError as error:
+            raise ConfigError(f"cannot read the program {program}: {error.strerror}") from None
+    elif ":" not in program:
+        raise ConfigError(f"{program!r} is no program: name a path ending in .py, or package.module:callable")
+
+
+def check_farms(farms: list[str]) -> None:
+    """Refuse names that no farm can have."""
+    for farm in farms:
+        if not is_farm_name(farm):
+            raise typer.BadParameter(f"{farm!r} cannot be the name of a farm", param_hint="'--farm'")
