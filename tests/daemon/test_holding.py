@@ -205,13 +205,10 @@ def test_a_missing_folder_is_made_for_us_alone(tmp_path: Path) -> None:
     assert list(folder.iterdir()) == []
 
 
-def test_a_folder_without_a_parent_is_not_made(tmp_path: Path) -> None:
-    with (
-        pytest.raises(ConfigError, match=f"make {tmp_path}/no first"),
-        hold([f"ipc://{tmp_path}/no/way/z.sock"]),
-    ):
-        pass
-    assert list(tmp_path.iterdir()) == []
+def test_missing_parents_are_made_for_us_alone_too(tmp_path: Path) -> None:
+    with hold([f"ipc://{tmp_path}/run/user/z.sock"]):
+        assert stat.S_IMODE((tmp_path / "run").stat().st_mode) == 0o700
+        assert stat.S_IMODE((tmp_path / "run" / "user").stat().st_mode) == 0o700
 
 
 @pytest.mark.parametrize(("mode", "safe"), [(0o777, False), (0o770, False), (0o1777, True), (0o755, True)])

@@ -48,7 +48,9 @@ class Link:
         self._attempts = 0
         self._greet_at = 0.0
         self._heard = 0.0
+        self._said = 0.0
         self._pinged = 0.0
+        self._at_rest = True
 
     # For the subclass.
 
@@ -85,15 +87,24 @@ class Link:
         """Return what to send now that the connection takes frames."""
         if self.state == "down" and now >= self._greet_at:
             self.state = "greeting"
-            self._heard = self._pinged = now
+            self._heard = self._said = self._pinged = now
             return [Hello(PROTOCOL_VERSION, self.role, self.session, self.details())]
         if self.state != "up":
             return []
         frames = self.work(now)
-        if self.expecting() and now - max(self._heard, self._pinged) >= self.ping_after:
-            self._pinged = now
-            frames.append(Ping(0, self.busy(now)))
+        if self.expecting():
+            if self._at_rest:  # silence counts from here, not from before there was anything to say
+                self._at_rest, self._heard = False, now
+            if now >= self._ping_at():
+                self._pinged = now
+                frames.append(Ping(0, self.busy(now)))
+        if frames:
+            self._said = now
         return frames
+
+    def _ping_at(self) -> float:
+        """Return when to ping: each side must hear the other in time."""
+        return min(max(self._heard, self._pinged), self._said) + self.ping_after
 
     def receive(self, frame: Frame, now: float) -> None:
         """Take in a frame from the broker.
@@ -114,6 +125,7 @@ class Link:
             self._reset(frame, now)
         elif self.state == "up":
             self.take(frame)
+        self._at_rest = not self.expecting()
 
     def _reset(self, frame: Reset, now: float) -> None:
         if frame.code == ProtocolError.code:
@@ -142,15 +154,18 @@ class Link:
     def broken(self, now: float) -> bool:
         """Return whether the connection is to be given up for a new one: the broker is silent on it."""
         limit = GREETING_SECONDS if self.state == "greeting" else self.give_up_after
-        waits = self.state == "greeting" or (self.state == "up" and self.expecting())
+        waits = self.state == "greeting" or (self.state == "up" and not self._at_rest)
         return waits and now - self._heard >= limit
 
     def next_deadline(self, now: float) -> float | None:
-        """Return when `outgoing` or `broken` has something new to say, if ever."""
+        """Return when `outgoing` or `broken` has something new to say, if ever.
+
+        Not when all that is missing is a connection.
+        """
         if self.state == "down":
-            return self._greet_at
+            return self._greet_at if self._greet_at > now else None
         if self.state == "greeting":
             return self._heard + GREETING_SECONDS
         if self.state == "up" and self.expecting():
-            return min(max(self._heard, self._pinged) + self.ping_after, self._heard + self.give_up_after)
+            return min(self._ping_at(), self._heard + self.give_up_after)
         return None

@@ -16,6 +16,7 @@ from typing import NamedTuple
 
 from zmule.core.wire import MAX_NAME
 from zmule.daemon import settings as declared
+from zmule.daemon.raisers import CronSpec, FilemonSpec, TimerSpec, crons, filemons, timers
 from zmule.daemon.settings import ACK, FARM, MULE, is_dotted, shown
 from zmule.daemon.sources import DEFAULT, Found, Sources, check_environment, check_names, read_file
 from zmule.endpoints import check_endpoint, default_endpoint, default_publish, is_local
@@ -55,9 +56,14 @@ class Config:
     app: str | None
     mules: tuple[MuleSpec, ...]
     farms: tuple[FarmSpec, ...]
+    timers: tuple[TimerSpec, ...]
+    crons: tuple[CronSpec, ...]
+    filemons: tuple[FilemonSpec, ...]
     mercy: float
+    mulefunc_serializer: str
     heartbeat: float
     heartbeat_timeout: float
+    locks: int
     max_message: int
     queue_messages: int
     queue_bytes: int
@@ -91,9 +97,14 @@ def load(flags: Mapping[str, Sequence[str]], environ: Mapping[str, str]) -> Conf
         app=sources.pick(declared.APP).value,
         mules=mules,
         farms=_farms(sources, len(mules)),
+        timers=timers(sources),
+        crons=crons(sources),
+        filemons=filemons(sources),
         mercy=sources.pick(declared.MERCY).value,
+        mulefunc_serializer=_serializer(sources, endpoints + publish),
         heartbeat=heartbeat,
         heartbeat_timeout=heartbeat_timeout,
+        locks=sources.pick(declared.LOCKS).value,
         max_message=sources.pick(declared.MAX_MESSAGE).value,
         queue_messages=sources.pick(declared.QUEUE_MESSAGES).value,
         queue_bytes=sources.pick(declared.QUEUE_BYTES).value,
@@ -113,11 +124,22 @@ def _heartbeats(sources: Sources) -> tuple[float, float]:
     return every.value, silence.value
 
 
+def _serializer(sources: Sources, endpoints: Sequence[str]) -> str:
+    found = sources.pick(declared.MULEFUNC_SERIALIZER)
+    for endpoint in endpoints:
+        if found.value == "pickle" and not is_local(endpoint):
+            raise ConfigError(
+                f"{found.where}: pickle is for this host only, since it runs any code that is sent: "
+                f"{endpoint} is open to others"
+            )
+    return found.value
+
+
 def _endpoints(sources: Sources) -> tuple[tuple[str, ...], tuple[str, ...]]:
     insecure = sources.pick(declared.INSECURE).value
     endpoints = sources.find(declared.ENDPOINT)
     if endpoints is None:
-        endpoints = Found((default_endpoint(sources.environ),), "default endpoint", DEFAULT)
+        endpoints = Found((_default_endpoint(sources.environ),), "default endpoint", DEFAULT)
     _check_endpoints(endpoints, insecure)
     publish = sources.find(declared.PUBLISH)
     if publish is None or publish.rank < endpoints.rank:
@@ -129,6 +151,12 @@ def _endpoints(sources: Sources) -> tuple[tuple[str, ...], tuple[str, ...]]:
     _check_endpoints(publish, insecure)
     _check_distinct(publish.where, endpoints.values + publish.values)
     return endpoints.values, publish.values
+
+
+def _default_endpoint(environ: Mapping[str, str]) -> str:
+    """Return where a broker listens that is told nothing: under systemd, in its unit's RuntimeDirectory."""
+    folder = environ.get("RUNTIME_DIRECTORY", "").partition(":")[0]
+    return f"ipc://{folder}/zmule.sock" if folder else default_endpoint(environ)
 
 
 def _check_endpoints(found: Found[str], insecure: bool) -> None:
@@ -151,7 +179,7 @@ def _check_distinct(where: str, endpoints: Sequence[str]) -> None:
 
 def _mules(sources: Sources) -> tuple[MuleSpec, ...]:
     where = MULE.flag if MULE.name in sources.flags else f"{sources.path}: [[mule]]"
-    mules = tuple(_flag_mules(sources) if MULE.name in sources.flags else _file_mules(sources, where))
+    mules = tuple(_flag_mules(sources) if MULE.name in sources.flags else _file_mules(sources))
     if len(mules) > MAX_MULES:
         raise ConfigError(f"{where}: {len(mules)} mules: at most {MAX_MULES} can be configured")
     for mule in mules:
@@ -166,12 +194,8 @@ def _flag_mules(sources: Sources) -> Iterator[MuleSpec]:
         yield MuleSpec(number, MULE.kind.read(program, place) if program else None, "each")
 
 
-def _file_mules(sources: Sources, where: str) -> Iterator[MuleSpec]:
-    records = sources.table("mule") or []
-    if not isinstance(records, list) or not all(isinstance(record, dict) for record in records):
-        raise ConfigError(f"{where}: write [[mule]] on a line of its own before the keys of each mule")
-    for number, record in enumerate(records, 1):
-        place = f"{where} (mule {number})"
+def _file_mules(sources: Sources) -> Iterator[MuleSpec]:
+    for number, (place, record) in enumerate(sources.records("mule"), 1):
         check_names(record, ("program", "ack"), place)
         program = MULE.kind.accept(record["program"], place) if "program" in record else None
         yield MuleSpec(number, program, ACK.accept(record.get("ack", "each"), place))

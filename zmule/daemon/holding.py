@@ -126,12 +126,9 @@ def _held(endpoint: str, path: Path) -> Iterator[None]:
 
 def _make_folder(endpoint: str, folder: Path) -> None:
     """Make the folder if it is missing; refuse one in which others could replace our socket."""
-    try:
-        folder.mkdir(mode=0o700)
-    except FileExistsError:
-        pass
-    except FileNotFoundError as error:
-        raise ConfigError(f"{endpoint}: cannot make {folder}: make {folder.parent} first") from error
+    for missing in reversed([one for one in (folder, *folder.parents) if not one.exists()]):
+        with suppress(FileExistsError):
+            missing.mkdir(mode=0o700)
     found = folder.stat()
     open_to_others = found.st_mode & (stat.S_IWGRP | stat.S_IWOTH) and not found.st_mode & stat.S_ISVTX
     if open_to_others or found.st_uid not in (0, os.geteuid()):

@@ -82,6 +82,8 @@ class Engine:
         token: bytes = b"",
         role: str = "mule",
     ) -> None:
+        if isinstance(farms, str):
+            raise TypeError(f"farms is a list of names, not the text {farms!r}")
         self.endpoint = endpoint or default_endpoint(os.environ)
         self._pid = os.getpid()
         self._mutex = threading.Lock()
@@ -302,14 +304,18 @@ class Engine:
             self._inbox.wait(waiter, probe=timeout == 0)
             self._waiters.add(waiter)
             self._receiver.ring()
+        raised = True
         try:
             if waiter.delivery is None:
                 waiter.lock.acquire(timeout=_lock_timeout(timeout))
+            raised = False
         finally:
             with self._mutex:
                 self._waiters.discard(waiter)
                 self._inbox.leave(waiter)
-                if waiter.delivery is not None:
+                if waiter.delivery is not None and raised:  # a KeyboardInterrupt: nobody has seen it
+                    self._inbox.give_back(waiter.delivery)
+                elif waiter.delivery is not None:
                     self._hands[waiter.thread] = waiter.delivery
                     self._inbox.start(waiter.delivery, time.monotonic())
                 self._receiver.ring()
@@ -357,10 +363,14 @@ class Engine:
             self._moved.notify_all()
 
     def _sweep(self) -> None:
-        """Settle the messages of threads that have ended: a return finishes them, an exception does not."""
+        """Settle the messages of threads that have ended: a return finishes them, an exception does not.
+
+        Where the program has a hook of its own for exceptions, nobody knows: then they are not finished.
+        """
         for thread in [thread for thread in self._hands if not thread.is_alive()]:
             delivery = self._hands.pop(thread)
-            (self._inbox.fail if thread in _failed else self._inbox.finish)(delivery)
+            failed = thread in _failed or threading.excepthook is not _note_failure
+            (self._inbox.fail if failed else self._inbox.finish)(delivery)
 
     def _notice(self) -> None:
         """Something happened that a thread may wait for."""
