@@ -15,6 +15,7 @@ from hypothesis.stateful import RuleBasedStateMachine, initialize, rule, run_sta
 from zmule.core.effects import Mark
 from zmule.core.frames import Headers
 from zmule.core.queues import Dead, Message
+from zmule.core.terms import Terms
 from zmule.errors import ConfigError
 from zmule.stores import Changes, Lost, Recovery, Saved, Store, open_store
 
@@ -54,7 +55,7 @@ def answers(store: Store, count: int) -> list[Saved | Lost]:
 
 
 def message(id: int, body: str | bytes = "ciuchino", queue: str = "any", attempt: int = 1) -> Message:
-    return id, queue, body, attempt, 1700000000.25, None
+    return id, queue, body, attempt, 1700000000.25, None, None
 
 
 @pytest.fixture(params=["memory", "sqlite"])
@@ -79,7 +80,7 @@ def test_body_comes_back_as_it_was(place: Place, body: str | bytes) -> None:
     assert type(back[2]) is type(body)
 
 
-def test_headers_come_back_as_they_were(place: Place) -> None:
+def test_headers_and_terms_come_back_as_they_were(place: Place) -> None:
     headers: Headers = {
         "trace": "a",
         "raw": b"\x00\xff",
@@ -89,9 +90,9 @@ def test_headers_come_back_as_they_were(place: Place) -> None:
         "yes": True,
         "none": None,
     }
-    kept: Message = (1, "any", "a", 1, 0.5, headers)
-    bare: Message = (2, "any", "a", 1, 0.5, {})
-    dead = Dead((3, "any", "a", 5, 0.5, headers), "too often", 2, 9.5)
+    kept: Message = (1, "any", "a", 1, 0.5, headers, Terms(due=1.5))
+    bare: Message = (2, "any", "a", 1, 0.5, {}, Terms(expires=2.25))
+    dead = Dead((3, "any", "a", 5, 0.5, headers, Terms(at=7)), "too often", 2, 9.5)
     place.save(messages=[kept, bare], dead=[dead])
     recovery = place.reopen().recover()
     assert recovery.messages == [kept, bare]
@@ -127,6 +128,12 @@ def test_known_id_is_replaced(place: Place) -> None:
     place.save(messages=[message(1), message(2)])
     place.save(messages=[message(1, attempt=2)])
     assert place.reopen().recover().messages == [message(1, attempt=2), message(2)]
+
+
+def test_known_message_is_amended(place: Place) -> None:
+    place.save(messages=[message(1), message(2)])
+    place.save(amended=[message(2, attempt=2)])
+    assert place.reopen().recover().messages == [message(1), message(2, attempt=2)]
 
 
 def test_dead_letter_is_no_message_until_requeued(place: Place) -> None:

@@ -21,17 +21,18 @@ import pytest
 
 from zmule.core.effects import Mark
 from zmule.core.queues import Dead, Message
+from zmule.core.terms import Terms
 from zmule.errors import ConfigError, EndpointInUse
 from zmule.stores import Changes, Lost, Saved, Store, open_store, schema, sqlite, tables
 
 VERSION_1 = """
     CREATE TABLE message (
         id INTEGER PRIMARY KEY, queue TEXT NOT NULL, body BLOB NOT NULL,
-        attempt INTEGER NOT NULL, born REAL NOT NULL, headers BLOB
+        attempt INTEGER NOT NULL, born REAL NOT NULL, headers BLOB, terms BLOB
     );
     CREATE TABLE dead (
         id INTEGER PRIMARY KEY, queue TEXT NOT NULL, body BLOB NOT NULL,
-        attempt INTEGER NOT NULL, born REAL NOT NULL, headers BLOB,
+        attempt INTEGER NOT NULL, born REAL NOT NULL, headers BLOB, terms BLOB,
         reason TEXT NOT NULL, mule INTEGER NOT NULL, at REAL NOT NULL
     );
     CREATE TABLE sender (
@@ -40,8 +41,8 @@ VERSION_1 = """
     CREATE TABLE fact (name TEXT PRIMARY KEY, value BLOB NOT NULL) WITHOUT ROWID;
     CREATE TABLE counter (next_id INTEGER NOT NULL);
     INSERT INTO counter VALUES (10001);
-    INSERT INTO message VALUES (1, 'any', 'a', 1, 0.5, NULL), (2, 'mule:1', x'ff', 2, 0.5, x'81a16101');
-    INSERT INTO dead VALUES (3, 'farm:busy', 'c', 5, 0.5, NULL, 'too often', 4, 9.5);
+    INSERT INTO message VALUES (1, 'any', 'a', 1, 0.5, NULL, NULL), (2, 'mule:1', x'ff', 2, 0.5, x'81a16101', x'93c001cb3ff8000000000000');
+    INSERT INTO dead VALUES (3, 'farm:busy', 'c', 5, 0.5, NULL, NULL, 'too often', 4, 9.5);
     INSERT INTO sender VALUES (x'00', 7, x'919306a164a165');
     INSERT INTO fact VALUES ('cron', x'31');
     PRAGMA application_id = 0x7a6d756c;
@@ -68,7 +69,7 @@ def hurry(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def message(id: int, body: str | bytes = "ciuchino", attempt: int = 1) -> Message:
-    return id, "any", body, attempt, 0.5, None
+    return id, "any", body, attempt, 0.5, None, None
 
 
 def answers(store: Store, count: int) -> list[Saved | Lost]:
@@ -295,8 +296,8 @@ def check_version_1(path: Path) -> None:
     store = open_store(f"sqlite://{path}")
     recovery = store.recover()
     store.close()
-    assert recovery.messages == [message(1, "a"), (2, "mule:1", b"\xff", 2, 0.5, {"a": 1})]
-    assert recovery.dead == [Dead((3, "farm:busy", "c", 5, 0.5, None), "too often", 4, 9.5)]
+    assert recovery.messages == [message(1, "a"), (2, "mule:1", b"\xff", 2, 0.5, {"a": 1}, Terms(at=1, expires=1.5))]
+    assert recovery.dead == [Dead((3, "farm:busy", "c", 5, 0.5, None, None), "too often", 4, 9.5)]
     assert recovery.senders == [Mark(b"\0", 7, ((6, "d", "e"),))]
     assert recovery.facts == {"cron": b"1"}
     assert recovery.next_id == 10001
@@ -597,7 +598,7 @@ from zmule.stores import Changes, open_store
 store = open_store(sys.argv[1])
 last = next((mark.last for mark in store.recover().senders), 0)
 for batch in range(last + 1, last + 100_000):
-    messages = [(batch * 10 + n, "any", str(batch) * 20, 1, 0.5, None) for n in range(10)]
+    messages = [(batch * 10 + n, "any", str(batch) * 20, 1, 0.5, None, None) for n in range(10)]
     removed = [(batch - 3) * 10 + n for n in range(9)]
     store.save(Changes(batch, messages, removed, [Mark(b"s", batch, ())]))
     if batch % 4 == 0:

@@ -5,8 +5,8 @@ the mule that has stood idle there longest. A mule has room again: `feed` gives 
 queues, its own first, then `any`, then its farms in order, and lets it stand idle at all of them for
 the rest.
 
-A message that is delivered again travels alone: only to a mule with empty hands, and nothing follows
-until it is acknowledged. If it kills the mule once more, it is known to be the one that did.
+A message with which a mule has died is a suspect and travels alone: only to a mule with empty hands,
+and nothing follows until it is acknowledged. If it kills once more, it is known to be the one that did.
 
 What was handed out since the last call of `parcels` is gathered there, so that many hand-overs to one
 mule leave as one frame.
@@ -20,7 +20,7 @@ from operator import itemgetter
 
 from zmule.core.frames import SIGNAL, STRAY, Parcel
 from zmule.core.mules import Mule
-from zmule.core.queues import ANY, Message, Queue
+from zmule.core.queues import ANY, Message, Queue, by_death
 
 
 class Dispatcher:
@@ -33,6 +33,7 @@ class Dispatcher:
         self.delivered = 0
         self.redelivered = 0
         self._handed: dict[Mule, list[Message]] = {}
+        self._suspects: set[int] = set()
 
     def length(self, name: str) -> tuple[int, int]:
         """Return how many messages, and of how many bytes, a queue has on its books."""
@@ -43,7 +44,7 @@ class Dispatcher:
         """Return the queue of that name, made if need be."""
         queue = self.queues.get(name)
         if queue is None:
-            queue = self.queues[name] = Queue(name, early=name in self._early)
+            queue = self.queues[name] = Queue(name, self._suspects, early=name in self._early)
         return queue
 
     def read(self, mule: Mule, names: Iterable[str], wall: float) -> None:
@@ -80,6 +81,16 @@ class Dispatcher:
         queue = self.queue(message[1])
         queue.account([message[2]])
         queue.ready.append(message)
+
+    def suspect(self, messages: Iterable[Message]) -> None:
+        """A mule has died with these messages: let each travel alone from here on."""
+        self._suspects.update(message[0] for message in messages)
+
+    def account_for(self, messages: list[Message]) -> None:
+        """Take messages that are finished or buried out of the books."""
+        self.account(messages, -1)
+        if self._suspects:
+            self._suspects.difference_update(message[0] for message in messages)
 
     def put_back(self, messages: Iterable[Message]) -> None:
         """Put messages back at the head of their queues, and hand out what can be."""
@@ -135,12 +146,14 @@ class Dispatcher:
 
     def _hand(self, mule: Mule, queue: Queue, most: int | None = None) -> None:
         messages = queue.take(most or mule.room(queue.source))
-        mule.take(queue, messages)
+        alone = by_death(messages[0], self._suspects)
+        mule.take(queue, messages, alone=alone)
         self.delivered += len(messages)
         self._handed.setdefault(mule, []).extend(messages)
         self._leave(mule)
         if messages[0][3] > 1:
-            self.redelivered += 1
+            self.redelivered += sum(message[3] > 1 for message in messages)
+        if alone:
             self._free(queue)
 
     def _free(self, queue: Queue) -> None:
@@ -180,7 +193,7 @@ def _pack(messages: list[Message]) -> tuple[Parcel, ...]:
     """Return the messages as parcels: runs of the same queue, attempt and headers."""
     parcels = []
     for (name, attempt, _), run in groupby(messages, key=_kind):
-        ids, _, bodies, _, _, headers = zip(*run, strict=True)
+        ids, _, bodies, _, _, headers, _ = zip(*run, strict=True)
         parcels.append(Parcel(name, attempt, ids, bodies, headers[0]))
     return tuple(parcels)
 

@@ -6,6 +6,8 @@ delivered only by what the event `BatchSaved` brings about.
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
+from types import MappingProxyType
 from typing import NamedTuple
 
 from zmule.core.events import Peer
@@ -40,6 +42,33 @@ class Recovery(NamedTuple):
     dead: list[Dead]
     facts: dict[str, bytes]
     next_id: int
+
+
+class Changes(NamedTuple):
+    """What happened to the books: what a store is told, and what it has to write as a whole or not at all.
+
+    Attributes:
+        batch: names it in the answer, `BatchSaved` or `BatchLost`; 0 means that nobody waits for one, and
+            none comes.
+        messages: to keep; one whose id is known replaces the older record.
+        removed: ids of messages that are finished; an unknown one is no error.
+        senders: how far they were answered; replaces the session's older mark.
+        forgotten: sessions that will not come back.
+        dead: messages that are dead letters from now on, and no longer messages.
+        undead: ids of dead letters that were dropped or, with `messages` in the same record, requeued.
+        facts: small values to have back after a restart, by name; an empty one deletes the name.
+        amended: what messages that are kept already are like from now on.
+    """
+
+    batch: int = 0
+    messages: Sequence[Message] = ()
+    removed: Sequence[int] = ()
+    senders: Sequence[Mark] = ()
+    forgotten: Sequence[bytes] = ()
+    dead: Sequence[Dead] = ()
+    undead: Sequence[int] = ()
+    facts: Mapping[str, bytes] = MappingProxyType({})
+    amended: Sequence[Message] = ()
 
 
 class Save(NamedTuple):
@@ -97,4 +126,4 @@ class Note(NamedTuple):
     text: str
 
 
-Effect = Save | Forget | Bury | Send | Publish | Watch | Unwatch | Note
+Effect = Changes | Save | Forget | Bury | Send | Publish | Watch | Unwatch | Note

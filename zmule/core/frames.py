@@ -22,12 +22,22 @@ SOURCES = (DIRECT, FARM, SIGNAL, STRAY)
 EVERY_SOURCE = 15
 
 
+class Options(NamedTuple):
+    """When messages may be delivered: after `delay` seconds, or from the Unix time `at` on, and not later
+    than `ttl` seconds after they were accepted."""
+
+    delay: float | None = None
+    at: float | None = None
+    ttl: float | None = None
+
+
 class Batch(NamedTuple):
     """Messages of one sender for one queue, in order."""
 
     queue: str
     bodies: tuple[Body, ...]
     headers: Headers | None
+    options: Options | None = None
 
 
 class Refusal(NamedTuple):
@@ -61,9 +71,13 @@ class Hello(NamedTuple):
 
 
 class Put(NamedTuple):
-    """Messages, numbered without a gap from `first` in the order they stand in."""
+    """Messages, numbered without a gap from `first` in the order they stand in.
+
+    The sender has heard what became of all up to `floor`.
+    """
 
     first: int
+    floor: int
     batches: tuple[Batch, ...]
 
 

@@ -6,6 +6,7 @@ the limits hold for what is on its way to the disk too, and given back if the st
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator
 from itertools import repeat
 from typing import TYPE_CHECKING, NamedTuple
@@ -17,6 +18,7 @@ from zmule.core.mules import Roster
 from zmule.core.queues import ANY, LAST_SIGNAL, Message, is_function
 from zmule.core.senders import Sender
 from zmule.core.signals import MOST_PENDING, Signals
+from zmule.core.terms import agreed
 from zmule.errors import (
     NotProgrammed,
     ProtocolError,
@@ -76,7 +78,7 @@ class Intake:
         count = sum(len(batch.bodies) for batch in frame.batches)
         if not count:
             raise ProtocolError("Put has no messages")
-        seen = sender.accept(frame.first, count)
+        seen = sender.accept(frame.first, count, frame.floor)
         if seen == count:
             return None
         refusals: list[Refusal] = []
@@ -97,7 +99,9 @@ class Intake:
 
     def raised(self, number: int, wall: float) -> Save | None:
         """Take a signal that a source has raised: where one waits already, that one will do."""
-        queues = [name for name in self._signals.route(number) if not self._dispatch.queue(name).ready]
+        unsaved = {name for pending in self._pending.values() for name, _ in pending.messages}
+        routes = [name for name in self._signals.route(number) if name not in unsaved]
+        queues = [name for name in routes if not self._dispatch.queue(name).ready]
         taken = [self._raise(name, number, wall) for name in queues]
         if not taken:
             return None
@@ -157,8 +161,8 @@ class Intake:
         ids = range(self._next_id, self._next_id + len(bodies))
         self._next_id = ids.stop
         self._dispatch.queue(batch.queue).account(bodies)
-        columns = (ids, repeat(batch.queue), bodies, repeat(1), repeat(wall), repeat(batch.headers))
-        return list(zip(*columns, strict=False))
+        shared = map(repeat, (1, wall, batch.headers, agreed(batch.options, wall)))
+        return list(zip(ids, repeat(batch.queue), bodies, *shared, strict=False))
 
     def _admit(self, sequence: int, batch: Batch, refusals: list[Refusal]) -> tuple[Body, ...]:
         """Return the bodies that may go into the queue; note a refusal for each that may not."""
@@ -214,7 +218,7 @@ class Intake:
             return self._closed(readers, call=True) if is_function(function) else self._no_queue(queue)
         if kind == "farm":
             return None if self._roster.knows_farm(name) else UnknownFarm(f"there is no farm {name!r}")
-        if kind != "mule" or not name.isascii() or not name.isdecimal() or len(name) > 7:
+        if kind != "mule" or not re.fullmatch(r"0|[1-9]\d{0,17}", name, re.ASCII):
             return self._no_queue(queue)
         mule = self._roster.known(int(name))
         if mule is None:

@@ -12,17 +12,19 @@ for the time in which a message that must travel alone waits for a mule to have 
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Iterable, Sequence
+from collections.abc import Container, Iterable, Sequence
 from typing import TYPE_CHECKING, NamedTuple
 
 from zmule.core.frames import DIRECT, FARM, SIGNAL, STRAY, Body, Headers
+from zmule.core.terms import Terms
 from zmule.errors import WrongValue
 
 if TYPE_CHECKING:
     from zmule.core.mules import Mule
 
-Message = tuple[int, str, Body, int, float, Headers | None]
-"""(id, queue's name, body, attempt that its next delivery is, wall clock when accepted, headers)."""
+Message = tuple[int, str, Body, int, float, Headers | None, Terms | None]
+"""(id, queue's name, body, attempt that its next delivery is, when it was accepted on the steady clock of
+`zmule.core.terms`, headers, terms of delivery)."""
 
 ANY = "any"
 
@@ -96,19 +98,36 @@ def source_of(name: str) -> int:
 
 def again(message: Message) -> Message:
     """Return the message as it is to be delivered once more."""
-    id, queue, body, attempt, born, headers = message
-    return id, queue, body, attempt + 1, born, headers
+    id, queue, body, attempt, born, headers, terms = message
+    return id, queue, body, attempt + 1, born, headers, terms
+
+
+def by_death(message: Message, suspects: Container[int]) -> bool:
+    """Return whether a mule died with the message, which therefore must travel alone."""
+    return message[3] > 1 and message[0] in suspects
 
 
 class Queue:
     """One queue: what is ready, how much of it is on the books, and who waits."""
 
-    __slots__ = ("bytes", "count", "early", "idle", "name", "readers", "ready", "source", "unread_since")
+    __slots__ = (
+        "_suspects",
+        "bytes",
+        "count",
+        "early",
+        "idle",
+        "name",
+        "readers",
+        "ready",
+        "source",
+        "unread_since",
+    )
 
-    def __init__(self, name: str, *, early: bool = False) -> None:
+    def __init__(self, name: str, suspects: Container[int], *, early: bool = False) -> None:
         self.name = name
         self.source = source_of(name)
         self.early = early
+        self._suspects = suspects
         self.ready: deque[Message] = deque()
         self.count = 0
         self.bytes = 0
@@ -125,20 +144,20 @@ class Queue:
         self.bytes += sign * sum(map(len, bodies))
 
     def take(self, most: int) -> list[Message]:
-        """Take up to `most` from the head. A message that is delivered again comes alone."""
+        """Take up to `most` from the head. A message that must travel alone comes alone."""
         if most == 1 or self.head_alone():
             return [self.ready.popleft()]
         taken: list[Message] = []
         ready = self.ready
         for _ in range(min(most, len(ready))):
-            if ready[0][3] > 1:
+            if by_death(ready[0], self._suspects):
                 break
             taken.append(ready.popleft())
         return taken
 
     def head_alone(self) -> bool:
-        """Whether the message at the head must travel alone, since it was delivered before."""
-        return bool(self.ready) and self.ready[0][3] > 1
+        """Return whether the message at the head must travel alone, since a mule died with it."""
+        return bool(self.ready) and by_death(self.ready[0], self._suspects)
 
     def put_back(self, messages: Iterable[Message]) -> None:
         """Put messages back where their numbers belong: the head."""

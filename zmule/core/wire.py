@@ -28,6 +28,7 @@ from zmule.core.frames import (
     Frame,
     Hello,
     Nack,
+    Options,
     Parcel,
     Ping,
     Pong,
@@ -41,34 +42,31 @@ from zmule.core.frames import (
     Settled,
     Welcome,
 )
-from zmule.errors import ProtocolError
+from zmule.errors import ProtocolError, WrongValue
 
 MAX_NAME = 200
 """Longest queue name, program name, error code or request name, in characters."""
 
 MAX_REASON = 1000
 MAX_HEADERS = 32
+MAX_HEADER_SIZE = 4096
+"""Names and values of a message's headers together, in characters and bytes."""
+
+MAX_THREADS = 10_000
+MAX_SECONDS = 1e10
+"""Latest Unix time, and longest span, that a message's options may have."""
+
 FRAME_OVERHEAD = 64 * 1024
 """What a frame may need on top of the bodies that it carries, in bytes."""
 
 Check = Callable[[Any], Any]
 Kind = TypeVar("Kind")
 
-encode_value = cast(Callable[[Any], bytes], msgpack.Packer(use_bin_type=True, autoreset=True).pack)
-"""Not for use from two threads at once; every owner of a socket encodes in its own thread or lock."""
+encode_value: Callable[[Any], bytes] = msgpack.packb
 
 
 class Invalid(Exception):
     """A field failed its check."""
-
-
-def _is(kind: type) -> Check:
-    def check(value: Any) -> Any:
-        if type(value) is not kind:
-            raise Invalid(f"is {type(value).__name__}, not {kind.__name__}")
-        return value
-
-    return check
 
 
 def _number(least: int, most: int) -> Check:
@@ -136,7 +134,31 @@ def _headers(value: Any) -> Any:
         raise Invalid(f"is not a map of at most {MAX_HEADERS} plain values")
     if set(map(type, value)) - {str}:
         raise Invalid("has a header whose name is not a text")
+    texts = [item for pair in value.items() for item in pair if isinstance(item, (str, bytes))]
+    if sum(map(len, texts)) > MAX_HEADER_SIZE:
+        raise Invalid(f"has more than {MAX_HEADER_SIZE} bytes")
     return value
+
+
+def _waits(value: Any) -> Any:
+    pairs = _wait_pairs(value)
+    if len(pairs) > EVERY_SOURCE:
+        raise Invalid("has more entries than there are sets of sources")
+    return pairs
+
+
+def _options(value: Any) -> Options | None:
+    if value is None:
+        return None
+    if type(value) is not tuple or len(value) != len(Options._fields):
+        raise Invalid(f"is neither nil nor {', '.join(Options._fields)}")
+    for name, number in zip(Options._fields, value, strict=True):
+        if number is not None and (type(number) not in (int, float) or not 0 <= number <= MAX_SECONDS):
+            raise Invalid(f"has a {name} that is no number from 0 to {MAX_SECONDS:.0f}")
+    options = Options(*value)
+    if options.delay is not None and options.at is not None:
+        raise Invalid("has a delay and a time")
+    return options
 
 
 def _records(kind: Any, *checks: Check) -> Check:
@@ -176,12 +198,12 @@ _name = _text(MAX_NAME)
 _reason = _text(MAX_REASON)
 _count = _number(0, 2**63 - 1)
 _parcel_records = _records(Parcel, _name, _number(1, 2**31), _ids, _bodies, _headers)
-_waits = _records(_pair, _number(1, EVERY_SOURCE), _number(0, 1_000_000))
+_wait_pairs = _records(_pair, _number(1, EVERY_SOURCE), _number(0, MAX_THREADS))
 _version = _number(1, 1000)
 
 CHECKS: dict[type[Frame], tuple[Check, ...]] = {
     Hello: (_version, _name, _session, _details),
-    Put: (_number(1, 2**63 - 1), _records(Batch, _name, _bodies, _headers)),
+    Put: (_number(1, 2**63 - 1), _count, _records(Batch, _name, _bodies, _headers, _options)),
     Report: (_count, _ids, _received, _waits, _count),
     Nack: (_count, _ids),
     Return: (_count, _ids),
@@ -201,6 +223,22 @@ CHECKS: dict[type[Frame], tuple[Check, ...]] = {
     Broadcast: (_count, _name),
 }
 KINDS: dict[int, type[Frame]] = {number: kind for kind, number in NUMBERS.items()}
+
+
+def check_envelope(queue: str, headers: Any) -> None:
+    """Check what a sender puts around a message, before it is too late to tell who did.
+
+    Raises:
+        WrongValue: the queue's name or the headers cannot travel.
+    """
+    try:
+        _headers(headers)
+        if len(queue) > MAX_NAME or not (queue.isascii() and headers is None):
+            encode_value((_name(queue), headers))
+    except Invalid as error:
+        raise WrongValue(f"a queue's name or the headers: it {error}") from None
+    except (UnicodeEncodeError, OverflowError) as error:
+        raise WrongValue(f"the queue's name or the headers cannot be encoded: {error}") from None
 
 
 def detail(details: dict[str, Any], name: str, kind: type[Kind]) -> Kind:

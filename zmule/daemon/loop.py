@@ -18,7 +18,7 @@ import zmq
 
 from zmule.connection import READ
 from zmule.core.broker import Broker
-from zmule.core.effects import Bury, Effect, Forget, Note, Publish, Save, Send, Unwatch, Watch
+from zmule.core.effects import Bury, Changes, Effect, Forget, Note, Publish, Save, Send, Unwatch, Watch
 from zmule.core.events import (
     BatchLost,
     BatchSaved,
@@ -33,7 +33,7 @@ from zmule.daemon.filemon import FileMonitors
 from zmule.daemon.gateway import RETRY_SECONDS, Gateway
 from zmule.daemon.notify import Notifier
 from zmule.daemon.supervisor import Supervisor
-from zmule.stores import Changes, Saved, Store
+from zmule.stores import Saved, Store
 
 log = logging.getLogger("zmule")
 
@@ -91,6 +91,7 @@ class Loop:
 
     def run(self) -> None:
         """Start the mules; serve until a stop has been asked for and the last of them has ended."""
+        self._perform(self._broker.tick(instant()))
         self._happened(self._supervisor.start(time.monotonic()))
         while not (self._stopping and not self._supervisor.running()):
             self._tell()
@@ -150,6 +151,9 @@ class Loop:
     def _publish(self, effect: Publish) -> None:
         self._gateway.publish(effect.frame)
 
+    def _change(self, effect: Changes) -> None:
+        self._store.save(effect)
+
     def _save(self, effect: Save) -> None:
         self._store.save(
             Changes(effect.batch, messages=effect.messages, senders=(effect.mark,) if effect.mark else ())
@@ -198,6 +202,7 @@ class Loop:
 _PERFORM: dict[type[Effect], Callable[..., None]] = {
     Send: Loop._send,
     Publish: Loop._publish,
+    Changes: Loop._change,
     Save: Loop._save,
     Forget: Loop._forget,
     Bury: Loop._bury,

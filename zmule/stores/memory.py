@@ -5,6 +5,8 @@ A broker that is started again in the same process, as tests and simulations do,
 
 from __future__ import annotations
 
+from itertools import chain
+
 from zmule.core.effects import Mark, Recovery
 from zmule.core.queues import Dead, Message
 from zmule.stores.store import Changes, Lost, Saved
@@ -30,7 +32,7 @@ class MemoryStore:
     def save(self, changes: Changes) -> None:
         if self._closed:
             raise ValueError("the store is closed")
-        for message in changes.messages:
+        for message in chain(changes.messages, changes.amended):
             self._messages[message[0]] = message
         if changes.messages:
             self._next_id = max(self._next_id, 1 + max(message[0] for message in changes.messages))

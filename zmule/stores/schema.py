@@ -33,11 +33,11 @@ MIGRATIONS: tuple[str, ...] = (
     """
     CREATE TABLE message (
         id INTEGER PRIMARY KEY, queue TEXT NOT NULL, body BLOB NOT NULL,
-        attempt INTEGER NOT NULL, born REAL NOT NULL, headers BLOB
+        attempt INTEGER NOT NULL, born REAL NOT NULL, headers BLOB, terms BLOB
     );
     CREATE TABLE dead (
         id INTEGER PRIMARY KEY, queue TEXT NOT NULL, body BLOB NOT NULL,
-        attempt INTEGER NOT NULL, born REAL NOT NULL, headers BLOB,
+        attempt INTEGER NOT NULL, born REAL NOT NULL, headers BLOB, terms BLOB,
         reason TEXT NOT NULL, mule INTEGER NOT NULL, at REAL NOT NULL
     );
     CREATE TABLE sender (

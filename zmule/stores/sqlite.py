@@ -211,7 +211,7 @@ class SqliteStore:
             if rows >= CATCH_UP_ROWS:
                 break
             some.append(changes)
-            rows += len(changes.removed) + len(changes.dead)
+            rows += len(changes.removed) + len(changes.dead) + len(changes.amended)
         self._transact(some)
         for _ in some:
             self._kept.popleft()

@@ -8,42 +8,17 @@ A loss is told as it is. Messages and marks of senders in a lost `Changes` are g
 hear that they were refused. So is every batch that was given before the core could know of the loss, even
 if the disk has recovered since: a later mark of the same sender would otherwise call the lost messages kept.
 A dead letter that was to be requeued stays dead. Whatever only shrinks the books or replaces a value (acks,
-new dead letters, dropped ones, facts) is not given up: the store holds it in memory and writes it as soon as
+amended messages, new dead letters, dropped ones, facts) is not given up: the store holds it in memory and writes it as soon as
 it can.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from types import MappingProxyType
 from typing import NamedTuple, Protocol
 
-from zmule.core.effects import Mark, Recovery
-from zmule.core.queues import Dead, Message
+from zmule.core.effects import Changes, Recovery
 
-
-class Changes(NamedTuple):
-    """What happened to the books.
-
-    Attributes:
-        batch: names it in the answer; 0 means that nobody waits for one, and none comes.
-        messages: to keep; one whose id is known replaces the older record.
-        removed: ids of messages that are finished; an unknown one is no error.
-        senders: how far they were answered; replaces the session's older mark.
-        forgotten: sessions that will not come back.
-        dead: messages that are dead letters from now on, and no longer messages.
-        undead: ids of dead letters that were dropped or, with `messages` in the same record, requeued.
-        facts: small values to have back after a restart, by name; an empty one deletes the name.
-    """
-
-    batch: int = 0
-    messages: Sequence[Message] = ()
-    removed: Sequence[int] = ()
-    senders: Sequence[Mark] = ()
-    forgotten: Sequence[bytes] = ()
-    dead: Sequence[Dead] = ()
-    undead: Sequence[int] = ()
-    facts: Mapping[str, bytes] = MappingProxyType({})
+__all__ = ["Changes", "Lost", "Saved", "Store"]
 
 
 class Saved(NamedTuple):

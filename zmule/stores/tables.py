@@ -5,7 +5,7 @@ between is never written. It takes few and long statements rather than `executem
 statement gives up the GIL, and a busy loop thread lets the writer wait up to a switch interval to have it
 back: per row, that is a thousand times the cost of the row.
 
-Bodies are TEXT if they are `str` and BLOB if they are `bytes`; headers and refusals are msgpack.
+Bodies are TEXT if they are `str` and BLOB if they are `bytes`; headers, terms and refusals are msgpack.
 """
 
 from __future__ import annotations
@@ -21,17 +21,18 @@ import msgpack
 
 from zmule.core.effects import Mark, Recovery
 from zmule.core.queues import Dead, Message
+from zmule.core.terms import Terms
 from zmule.stores.store import Changes
 
 Columns = tuple[str, ...]
 
-MESSAGE: Columns = ("id", "queue", "body", "attempt", "born", "headers")
+MESSAGE: Columns = ("id", "queue", "body", "attempt", "born", "headers", "terms")
 DEAD: Columns = (*MESSAGE, "reason", "mule", "at")
 SENDER: Columns = ("session", "last", "refusals")
 FACT: Columns = ("name", "value")
 
 MOST_ROWS = 512
-"""In one statement: 512 rows of 9 columns stay below SQLite's limit of 32 766 parameters."""
+"""In one statement: 512 rows of 10 columns stay below SQLite's limit of 32 766 parameters."""
 
 RESERVE = 10_000
 """Ids are reserved so many at a time, so that the counter on disk need not follow each message."""
@@ -51,7 +52,7 @@ class Group:
 
     def add(self, changes: Changes) -> None:
         """Put `changes` on top of what is there."""
-        for message in changes.messages:
+        for message in chain(changes.messages, changes.amended):
             self.messages[message[0]] = message
         self.messages.update(dict.fromkeys(changes.removed))
         for dead in changes.dead:
@@ -112,7 +113,14 @@ def _write_facts(db: sqlite3.Connection, group: Group) -> None:
 
 
 def _message_row(message: Message) -> tuple[Any, ...]:
-    return message if message[5] is None else (*message[:5], msgpack.packb(message[5]))
+    headers, terms = message[5:]
+    if headers is None and terms is None:
+        return message
+    return (*message[:5], _packed(headers), _packed(terms))
+
+
+def _packed(value: Any) -> Any:
+    return None if value is None else msgpack.packb(value)
 
 
 def _insert(db: sqlite3.Connection, table: str, columns: Columns, rows: Sequence[tuple[Any, ...]]) -> None:
@@ -143,12 +151,20 @@ def read(db: sqlite3.Connection) -> Recovery:
     """
     names: dict[str, str] = {}
     dead = [
-        Dead((id, queue, body, attempt, born, headers and msgpack.unpackb(headers)), reason, mule, at)
-        for id, queue, body, attempt, born, headers, reason, mule, at in _select(db, "dead", DEAD, "id")
+        Dead((*message, headers and msgpack.unpackb(headers), _terms(terms)), reason, mule, at)
+        for *message, headers, terms, reason, mule, at in _select(db, "dead", DEAD, "id")
     ]
     messages: list[Message] = [
-        (id, names.setdefault(queue, queue), body, attempt, born, headers and msgpack.unpackb(headers))
-        for id, queue, body, attempt, born, headers in _select(db, "message", MESSAGE, "id")
+        (
+            id,
+            names.setdefault(queue, queue),
+            body,
+            attempt,
+            born,
+            headers and msgpack.unpackb(headers),
+            terms and _terms(terms),
+        )
+        for id, queue, body, attempt, born, headers, terms in _select(db, "message", MESSAGE, "id")
     ]
     senders = [
         Mark(session, last, msgpack.unpackb(refusals, use_list=False))
@@ -156,6 +172,10 @@ def read(db: sqlite3.Connection) -> Recovery:
     ]
     facts = dict(_select(db, "fact", FACT, "name"))
     return Recovery(messages, senders, dead, facts, reserved(db))
+
+
+def _terms(packed: bytes | None) -> Terms | None:
+    return None if packed is None else Terms(*msgpack.unpackb(packed))
 
 
 def reserved(db: sqlite3.Connection) -> int:
