@@ -20,6 +20,12 @@ bodies = st.lists(st.text() | st.binary(), max_size=5).map(tuple)
 headers = st.none() | st.dictionaries(
     names, st.text() | st.integers(-9, 9) | st.none() | st.booleans(), max_size=4
 )
+spans = st.none() | st.floats(0, 1e10) | st.integers(0, 10**10)
+options = (
+    st.none()
+    | st.builds(f.Options, delay=spans, at=st.none(), ttl=spans)
+    | st.builds(f.Options, delay=st.none(), at=spans, ttl=spans)
+)
 details = st.dictionaries(names, st.integers(0, 9) | names | st.binary(), max_size=4)
 sessions = st.binary(min_size=16, max_size=16)
 parcels = st.builds(
@@ -34,7 +40,10 @@ parcels = st.builds(
 FRAMES: dict[type[Any], st.SearchStrategy[Any]] = {
     f.Hello: st.builds(f.Hello, st.integers(1, 9), names, sessions, details),
     f.Put: st.builds(
-        f.Put, st.integers(1, 99), st.lists(st.builds(f.Batch, names, bodies, headers), max_size=3).map(tuple)
+        f.Put,
+        st.integers(1, 99),
+        counts,
+        st.lists(st.builds(f.Batch, names, bodies, headers, options), max_size=3).map(tuple),
     ),
     f.Report: st.builds(
         f.Report,
@@ -124,13 +133,13 @@ def with_error(data: bytes) -> None:
         (["1"], "not a frame"),
         ([True], "not a frame"),
         ({}, "not a frame"),
-        ([2, 1], "Put has 1 fields, not 2"),
-        ([2, 0, []], "whole number from 1"),
-        ([2, True, []], "whole number from 1"),
-        ([2, 1, [["any", [1], None]]], "list of texts or bytes"),
-        ([2, 1, [["any", [], {"a": []}]]], "plain values"),
-        ([2, 1, [["any" * 100, [], None]]], "at most 200 characters"),
-        ([2, 1, [["any", []]]], "list of 3"),
+        ([2, 1], "Put has 1 fields, not 3"),
+        ([2, 0, 0, []], "whole number from 1"),
+        ([2, True, 0, []], "whole number from 1"),
+        ([2, 1, 0, [["any", [1], None]]], "list of texts or bytes"),
+        ([2, 1, 0, [["any", [], {"a": []}]]], "plain values"),
+        ([2, 1, 0, [["any" * 100, [], None]]], "at most 200 characters"),
+        ([2, 1, 0, [["any", []]]], "list of 3"),
         ([3, 1, [0], [0, 0, 0, 0], [], 0], "id out of range"),
         ([3, 1, [], [0], [], 0], "4 counts"),
         ([3, 1, [], [0, 0, 0, -1], [], 0], "4 counts"),

@@ -131,6 +131,7 @@ class Broker:
     def recover(self, recovery: Recovery) -> None:
         """Take up what the store has kept; to be called once, before anything else."""
         self.intake.recover(recovery.next_id, len(recovery.messages) + len(recovery.dead))
+        self.services.restore(recovery.facts)
         for mark in recovery.senders:
             self.senders.restore(mark.session, mark.last, starmap(Refusal, mark.refusals))
         for message in recovery.messages:
@@ -141,7 +142,7 @@ class Broker:
 
     def handle(self, event: Event, now: Instant) -> list[Effect]:
         """Take note of an event; return what is to be done about it, in order."""
-        self.now = now
+        self.now, self.dispatch.now = now, now.mono
         _HANDLERS[type(event)](self, event)
         return self._flush()
 
@@ -155,6 +156,7 @@ class Broker:
             peer = cast(Peer, mule.peer)
             self._lose(mule)
             self.send(peer, Reset("silent", "no heartbeat in time: register anew"))
+        self.dispatch.recall_stale(now.mono)
         self.services.tick()
         if now.mono >= self._housekeeping:
             self.senders.expire(now.mono)
@@ -166,8 +168,9 @@ class Broker:
         deadlines = [self._housekeeping]
         if (mule := next(iter(self.roster.connected()), None)) is not None:
             deadlines.append(self._silent_since(mule))
-        if (due := self.services.next_deadline()) is not None:
-            deadlines.append(due)
+        for due in (self.services.next_deadline(), self.dispatch.next_deadline()):
+            if due is not None:
+                deadlines.append(due)
         return min(deadlines)
 
     def _silent_since(self, mule: Mule) -> float:
@@ -177,6 +180,8 @@ class Broker:
         for mule, parcels in self.dispatch.parcels():
             self.send(cast(Peer, mule.peer), Deliver(mule.epoch, parcels))
             self._settle_state(mule)
+        for mule, most in self.dispatch.recalls():
+            self.send(cast(Peer, mule.peer), Recall(mule.epoch, most))
         effects, self._effects = self._effects, []
         return effects
 
@@ -240,11 +245,12 @@ class Broker:
             raise ProtocolError(f"there is no role {frame.role[:20]!r}")
 
     def _hello_client(self, peer: Peer, frame: Hello) -> None:
-        floor = greeting.client(frame.details)
+        floor, pid = greeting.client(frame.details)
         self.senders.disconnect(peer, self.now.mono)
         self.services.gone(peer)
         sender = self.senders.connect(peer, frame.session, floor)
-        details = {"max_message": self.limits.max_message}
+        sender.pid = pid
+        details = {"max_message": self.limits.max_message, "heartbeat": float(self.limits.heartbeat)}
         self.send(peer, Welcome(PROTOCOL_VERSION, self.setup.id, 0, details))
         self._confirm(sender, sender.refused_after(floor))
 
@@ -392,6 +398,8 @@ class Broker:
         if mule is None or frame.epoch != mule.epoch:
             return
         self._check_received(mule, frame)
+        if frame.acks:
+            mule.pace.finished(len(frame.acks), self.now.mono)
         self._acknowledge(mule, frame.epoch, frame.acks)
         mule.report(frame.received, frame.waits, frame.buffered)
         if mule.threads[DIRECT | FARM] and not mule.reads:
@@ -400,8 +408,6 @@ class Broker:
         if mule.waiting and not mule.settled and mule.programmed:
             self._settle(mule)
         self.dispatch.feed(mule)
-        if mule.buffered:
-            self.send(peer, Recall(mule.epoch, mule.buffered))
         self._settle_state(mule)
 
     def _check_received(self, mule: Mule, frame: Report) -> None:
@@ -417,7 +423,7 @@ class Broker:
 
     def _finish(self, messages: list[Message]) -> None:
         self.acked += len(messages)
-        self.dispatch.account(messages, -1)
+        self.dispatch.account_for(messages)
         if messages:
             self._effects.append(Forget([message[0] for message in messages]))
 
@@ -430,6 +436,7 @@ class Broker:
     def _return(self, peer: Peer, frame: Return) -> None:
         mule = self._mule(peer)
         if mule is not None and frame.epoch == mule.epoch:
+            self.dispatch.returned(mule)
             self.dispatch.put_back(mule.release(frame.ids))
             self.dispatch.feed(mule)
 
@@ -465,6 +472,7 @@ class Broker:
         self.services.lost(mule)
         held = self.roster.disconnect(mule)
         mule.turn("vanished")
+        self.dispatch.suspect(held)
         self._retry(held, mule, f"mule {number} died with it")
 
     def _retry(self, messages: list[Message], mule: Mule, reason: str) -> None:
@@ -487,7 +495,7 @@ class Broker:
 
     def _bury(self, message: Message, reason: str, number: int) -> None:
         dead = self.dead[message[0]] = Dead(message, reason, number, self.now.wall)
-        self.dispatch.account([message], -1)
+        self.dispatch.account_for([message])
         self._effects.append(Bury(dead))
         self._note("error", f"message {message[0]} of queue {message[1]} is a dead letter: {reason}")
 
@@ -505,6 +513,7 @@ class Broker:
     def _exited(self, event: MuleExited) -> None:
         mule = self._configured(event.number)
         mule.token = b""
+        mule.pid = 0
         mule.restarts += 1
         if mule.peer is not None:
             self._lose(mule)
@@ -568,6 +577,7 @@ class Broker:
     def validate(self) -> None:
         """Raise AssertionError if an invariant is broken; tests call it after every step."""
         self.dispatch.validate(self.roster, self.intake.unsaved())
+        self.services.validate()
         for mule in self.roster:
             assert mule.peer is not None or not mule.in_flight, f"{mule} is not connected"
         on_books = sum(queue.count for queue in self.dispatch.queues.values()) - self.intake.unsaved()

@@ -18,8 +18,9 @@ from collections.abc import Iterable
 from itertools import groupby
 from operator import itemgetter
 
-from zmule.core.frames import SIGNAL, STRAY, Parcel
+from zmule.core.frames import DIRECT, FARM, SIGNAL, STRAY, Parcel
 from zmule.core.mules import Mule
+from zmule.core.prefetch import MOST_BYTES, STALE
 from zmule.core.queues import ANY, Message, Queue, by_death
 
 
@@ -34,6 +35,9 @@ class Dispatcher:
         self.redelivered = 0
         self._handed: dict[Mule, list[Message]] = {}
         self._suspects: set[int] = set()
+        self._hoarders: dict[Mule, None] = {}
+        self._recalls: dict[Mule, int] = {}
+        self.now = 0.0
 
     def length(self, name: str) -> tuple[int, int]:
         """Return how many messages, and of how many bytes, a queue has on its books."""
@@ -53,6 +57,8 @@ class Dispatcher:
         Queues that are empty and that nobody reads any longer are dropped.
         """
         self._leave(mule)
+        for queue in mule.queues:
+            queue.hoarders.pop(mule, None)
         before, mule.queues = mule.queues, tuple(map(self.queue, names))
         mule.signal_queues = tuple(queue for queue in mule.queues if queue.source in (SIGNAL, STRAY))
         for queue in mule.queues:
@@ -69,6 +75,8 @@ class Dispatcher:
         """Let a mule read no more."""
         self.read(mule, (), wall)
         self._handed.pop(mule, None)
+        self._recalls.pop(mule, None)
+        self._hoarders.pop(mule, None)
 
     def enqueue(self, name: str, messages: list[Message]) -> None:
         """Put new messages at the tail of a queue, and hand out what can be."""
@@ -113,12 +121,16 @@ class Dispatcher:
 
     def serve(self, queue: Queue) -> None:
         """Hand out a queue's messages for as long as a mule stands idle at it."""
+        served: dict[Mule, None] = {}
         while queue.ready and not self.paused:
             mule = next((mule for mule in queue.idle if self._may_take(mule, queue)), None)
             if mule is None:
-                return
+                break
             self._hand(mule, queue)
             self._stand(mule)
+            served[mule] = None
+        for mule in served:
+            self._give_ahead(mule, queue)
 
     def feed(self, mule: Mule) -> None:
         """Give a mule all that its waiting threads can take, then let it stand idle for the rest."""
@@ -128,6 +140,72 @@ class Dispatcher:
             while queue.ready and not self.paused and self._may_take(mule, queue):
                 self._hand(mule, queue)
         self._stand(mule)
+        for queue in mule.queues:
+            if queue.ready:
+                self._give_ahead(mule, queue)
+        if mule.buffered and mule not in self._hoarders:  # it came too late for its thread
+            self._hoards(mule, mule.queues)
+        elif mule in self._hoarders and not mule.ahead():
+            self._no_hoarder(mule)
+        for queue in mule.queues:
+            if queue.hoarders and queue.idle and not queue.ready:
+                self._recall_for(queue)
+
+    def returned(self, mule: Mule) -> None:
+        """A mule has answered a recall."""
+        mule.pace.recalled = False
+        self._no_hoarder(mule)
+
+    def recall_stale(self, now: float) -> None:
+        """Ask those who make no progress to give back what they have been given ahead."""
+        for mule in self._hoarders:
+            if mule.pace.stale(now) and not mule.pace.recalled:
+                mule.pace.window = 0
+                self._recall(mule, mule.ahead())
+
+    def next_deadline(self) -> float | None:
+        """Return when `recall_stale` may have something to do, on the monotonic clock."""
+        due = (mule.pace.progress + STALE for mule in self._hoarders if not mule.pace.recalled)
+        return min(due, default=None)
+
+    def recalls(self) -> list[tuple[Mule, int]]:
+        """Return, once, who is to give back how many messages at most."""
+        recalls, self._recalls = self._recalls, {}
+        return list(recalls.items())
+
+    def _give_ahead(self, mule: Mule, queue: Queue) -> None:
+        """Give a mule more than its threads wait for, if no other waits for it."""
+        if self.paused or queue.idle or not queue.ready or mule.alone or queue.source not in (DIRECT, FARM):
+            return
+        if mule.early or queue.early or not mule.pace.tastes & queue.source or queue.head_alone():
+            return
+        room = mule.pace.window - mule.ahead()
+        fits = MOST_BYTES * queue.count // max(1, queue.bytes)
+        if (most := min(room, fits)) > 0:
+            self._hand(mule, queue, most)
+            self._stand(mule)
+            self._hoards(mule, (queue,))
+
+    def _recall_for(self, queue: Queue) -> None:
+        """A mule stands idle at the queue: let who has most of it share."""
+        mule = max(queue.hoarders, key=Mule.ahead)
+        if not mule.pace.recalled:
+            self._recall(mule, (mule.ahead() + 1) // 2)
+
+    def _recall(self, mule: Mule, most: int) -> None:
+        if most > 0:
+            mule.pace.recalled = True
+            self._recalls[mule] = most
+
+    def _hoards(self, mule: Mule, queues: Iterable[Queue]) -> None:
+        self._hoarders[mule] = None
+        for queue in queues:
+            queue.hoarders[mule] = None
+
+    def _no_hoarder(self, mule: Mule) -> None:
+        self._hoarders.pop(mule, None)
+        for queue in mule.queues:
+            queue.hoarders.pop(mule, None)
 
     def parcels(self) -> list[tuple[Mule, tuple[Parcel, ...]]]:
         """Return, once, what was handed out: for each mule its parcels in order."""
@@ -147,6 +225,8 @@ class Dispatcher:
     def _hand(self, mule: Mule, queue: Queue, most: int | None = None) -> None:
         messages = queue.take(most or mule.room(queue.source))
         alone = by_death(messages[0], self._suspects)
+        if not mule.in_flight:
+            mule.pace.begun(self.now)
         mule.take(queue, messages, alone=alone)
         self.delivered += len(messages)
         self._handed.setdefault(mule, []).extend(messages)
@@ -185,6 +265,8 @@ class Dispatcher:
             assert all(mule.room(queue.source) > 0 for mule in queue.idle), f"a busy mule is idle at {queue}"
             able = [mule for mule in queue.idle if self._may_take(mule, queue)]
             assert self.paused or not (queue.ready and able), f"{queue} waits although {able} stand idle"
+            hoarders = [mule for mule in queue.hoarders if mule.ahead() and not mule.pace.recalled]
+            assert not (able and hoarders), f"{hoarders} hoard what {able} stand idle for at {queue}"
         on_books = sum(queue.count for queue in self.queues.values())
         assert on_books == len(held) + len(ready) + unsaved, "the books are wrong"
 

@@ -13,6 +13,7 @@ from __future__ import annotations
 
 from collections import Counter, deque
 from collections.abc import Iterable
+from itertools import repeat
 from typing import Any, NamedTuple
 
 from zmule.core.frames import (
@@ -101,12 +102,13 @@ class Inbox(Link):
         self.stop_asked = False
         self.gone = False
         self._program, self._pid, self._token = program, pid, token
-        self._broadcast = 0
         self._buffers: dict[str, deque[Delivery]] = {}
+        self._sources: list[tuple[int, deque[Delivery]]] = []
         self._waiters: dict[Waiter, None] = {}
         self._acks: list[int] = []
         self._nacks: list[int] = []
         self._returns: list[int] = []
+        self._recalled = False
         self._received = dict.fromkeys(SOURCES, 0)
         self._news = False
         self._settled = self._settled_said = False
@@ -125,7 +127,7 @@ class Inbox(Link):
 
         With `probe` it is woken up, too, when the broker has been asked and has nothing for it.
         """
-        waiter.delivery = self._buffered(waiter.bits)
+        waiter.delivery = self.next(waiter.bits)
         if waiter.delivery is None:
             self._waiters[waiter] = None
             if probe:
@@ -133,6 +135,13 @@ class Inbox(Link):
                 self._probes[self._probe] = waiter
                 self._unprobed.append(self._probe)
         self._news = True
+
+    def next(self, bits: int) -> Delivery | None:
+        """Return the next buffered message from these sources, if there is one."""
+        for source, buffer in self._sources:
+            if buffer and bits & source:
+                return buffer.popleft()
+        return None
 
     def leave(self, waiter: Waiter) -> None:
         """The thread waits no longer."""
@@ -142,7 +151,14 @@ class Inbox(Link):
 
     def start(self, delivery: Delivery, now: float) -> None:
         """A thread begins to work on a message."""
-        self._held[delivery.id] = now
+        if delivery.epoch == self.epoch:
+            self._held[delivery.id] = now
+
+    def give_back(self, delivery: Delivery) -> None:
+        """Nobody will work on a message that a thread was given."""
+        if delivery.epoch == self.epoch:
+            self._returns.append(delivery.id)
+            self._news = True
 
     def finish(self, delivery: Delivery) -> None:
         """The work is done: acknowledge the message."""
@@ -204,6 +220,7 @@ class Inbox(Link):
             raise ProtocolError("Welcome: farms or publish is not what it should be")
         self.epoch = frame.epoch
         self._buffers = {name: deque() for name in self._reads()}
+        self._sources = [(source_of(name), buffer) for name, buffer in self._buffers.items()]
         self._acks, self._nacks, self._returns = [], [], []
         self._received = dict.fromkeys(SOURCES, 0)
         self._held = {}
@@ -221,7 +238,7 @@ class Inbox(Link):
         frames: list[Frame] = [*self.questions.unsent()]
         if self._nacks:
             frames.append(Nack(self.epoch, tuple(self._nacks)))
-        if self._returns:
+        if self._returns or self._recalled:
             frames.append(Return(self.epoch, tuple(self._returns)))
         frames.append(self._report())
         if self._settled and not self._settled_said:
@@ -232,6 +249,7 @@ class Inbox(Link):
         if self._leaving:
             frames.append(Bye(self.epoch, ()))
         self._acks, self._nacks, self._returns = [], [], []
+        self._recalled = False
         return frames
 
     def _reads(self) -> list[str]:
@@ -271,7 +289,6 @@ class Inbox(Link):
         """Take in a frame from the publish endpoint."""
         if not isinstance(frame, Broadcast):
             raise ProtocolError(f"{type(frame).__name__} is not for broadcast")
-        self._broadcast = frame.number
         if frame.what == "stop":
             self.stop_asked = True
 
@@ -283,9 +300,17 @@ class Inbox(Link):
         if buffer is None:
             raise ProtocolError(f"Deliver: this mule does not read {parcel.queue!r}")
         self._received[source] += len(parcel.ids)
-        for id, body in zip(parcel.ids, parcel.bodies, strict=True):
-            delivery = Delivery(self.epoch, id, parcel.queue, parcel.attempt, body, parcel.headers)
-            waiter = self._match(source)
+        deliveries = map(
+            Delivery,
+            repeat(self.epoch),
+            parcel.ids,
+            repeat(parcel.queue),
+            repeat(parcel.attempt),
+            parcel.bodies,
+            repeat(parcel.headers),
+        )
+        for delivery in deliveries:
+            waiter = self._match(source) if self._waiters else None
             if waiter is None:
                 buffer.append(delivery)
                 self._news = True
@@ -300,16 +325,11 @@ class Inbox(Link):
         able = [waiter for waiter in self._waiters if waiter.bits & source]
         return min(able, key=lambda waiter: waiter.bits.bit_count(), default=None)
 
-    def _buffered(self, bits: int) -> Delivery | None:
-        for name, buffer in self._buffers.items():
-            if buffer and bits & source_of(name):
-                return buffer.popleft()
-        return None
-
     def _unstarted(self) -> int:
         return sum(map(len, self._buffers.values()))
 
     def _give_back(self, most: int) -> None:
+        self._recalled = self._news = True
         for buffer in reversed(self._buffers.values()):
             while buffer and len(self._returns) < most:
                 self._returns.append(buffer.pop().id)

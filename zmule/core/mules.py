@@ -17,6 +17,7 @@ from typing import NamedTuple
 from zmule.core import states
 from zmule.core.events import Peer
 from zmule.core.frames import EVERY_SOURCE, SOURCES
+from zmule.core.prefetch import Pace
 from zmule.core.queues import ANY, Message, Queue, farm_queue, mule_queue
 
 
@@ -61,6 +62,7 @@ class Mule:
         "in_flight",
         "messages",
         "number",
+        "pace",
         "peer",
         "pid",
         "program",
@@ -108,6 +110,7 @@ class Mule:
 
     def _forget_waits(self) -> None:
         self.alone = 0
+        self.pace = Pace()
         self.sent = dict.fromkeys(SOURCES, 0)
         self.received = dict.fromkeys(SOURCES, 0)
         self.threads = [0] * (EVERY_SOURCE + 1)
@@ -149,6 +152,7 @@ class Mule:
         self.buffered = buffered
         self.threads = [0] * (EVERY_SOURCE + 1)
         for bits, count in waits:
+            self.pace.tastes |= bits
             for sources in _MEETING[bits]:
                 self.threads[sources] += count
 
@@ -163,11 +167,16 @@ class Mule:
             self.threads[sources] - sum(compress(under_way, members)) for sources, members in _SETS[source]
         )
 
-    def take(self, queue: Queue, messages: list[Message]) -> None:
-        """Put messages into the mule's hands."""
+    def ahead(self) -> int:
+        """Return how many messages it has that no thread has started, as far as is known."""
+        under_way = sum(self.sent.values()) - sum(self.received.values())
+        return max(0, self.buffered + under_way - self.threads[EVERY_SOURCE])
+
+    def take(self, queue: Queue, messages: list[Message], *, alone: bool) -> None:
+        """Put messages into the mule's hands; `alone`: nothing may follow until this one is done."""
         self.in_flight.update({message[0]: message for message in messages})
         self.sent[queue.source] += len(messages)
-        if messages[0][3] > 1:
+        if alone:
             self.alone = messages[0][0]
 
     def release(self, ids: Iterable[int]) -> list[Message]:
@@ -193,7 +202,7 @@ class Mule:
             "program": self.program,
             "state": self.state,
             "farms": list(self.farms),
-            "waiting": self.waiting,
+            "waiting": max(0, self.waiting - sum(self.sent.values()) + sum(self.received.values())),
             "in_flight": len(self.in_flight),
             "messages": self.messages,
             "restarts": self.restarts,

@@ -115,6 +115,7 @@ class Queue:
         "bytes",
         "count",
         "early",
+        "hoarders",
         "idle",
         "name",
         "readers",
@@ -132,6 +133,7 @@ class Queue:
         self.count = 0
         self.bytes = 0
         self.idle: dict[Mule, None] = {}
+        self.hoarders: dict[Mule, None] = {}
         self.readers = 0
         self.unread_since: float | None = None
 

@@ -24,7 +24,7 @@ from zmule import process
 from zmule.core.frames import SIGNAL, STRAY
 from zmule.core.inbox import Delivery, Inbox, Waiter
 from zmule.core.queues import source_of
-from zmule.endpoints import default_endpoint
+from zmule.endpoints import check_endpoint, default_endpoint
 from zmule.errors import BrokerUnavailable, MuleStopped, ZmuleError, from_code
 from zmule.mules.receiver import Receiver
 from zmule.mules.signals import Handlers
@@ -85,6 +85,7 @@ class Engine:
         if isinstance(farms, str):
             raise TypeError(f"farms is a list of names, not the text {farms!r}")
         self.endpoint = endpoint or default_endpoint(os.environ)
+        check_endpoint(self.endpoint)
         self._pid = os.getpid()
         self._mutex = threading.Lock()
         self._moved = threading.Condition(self._mutex)
@@ -247,6 +248,9 @@ class Engine:
         self, sources: int, timeout: float | None, *, interruptible: bool = False
     ) -> Delivery | None:
         """Wait for a message, signal or call; return it as it came. Otherwise as `receive`."""
+        delivery = self._next(sources)
+        if delivery is not None:
+            return delivery
         waiter = _Waiter(sources, interruptible)
         self._inside += waiter.main
         try:
@@ -295,6 +299,23 @@ class Engine:
         elif not self._inside and not self._told:
             self._told = True
             raise MuleStopped(0)
+
+    def _next(self, sources: int) -> Delivery | None:
+        # Without the mutex: the short way of a get, for when there is a message at hand.
+        thread = threading.current_thread()
+        with self._mutex:
+            last = self._hands.pop(thread, None)
+            if last is not None:
+                self._inbox.finish(last)
+            if self._stopping or self._closed:
+                self._moved.notify_all()
+                return None
+            delivery = self._inbox.next(sources)
+            if delivery is not None:
+                self._hands[thread] = delivery
+                self._inbox.start(delivery, time.monotonic())
+                self._receiver.ring()
+        return delivery
 
     def _receive(self, waiter: _Waiter, timeout: float | None) -> Delivery | None:
         # Without the mutex.
