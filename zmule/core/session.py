@@ -92,14 +92,14 @@ class Link:
         if self.state != "up":
             return []
         frames = self.work(now)
+        if frames:
+            self._said = now
         if self.expecting():
             if self._at_rest:  # silence counts from here, not from before there was anything to say
                 self._at_rest, self._heard = False, now
             if now >= self._ping_at():
-                self._pinged = now
+                self._said = self._pinged = now
                 frames.append(Ping(0, self.busy(now)))
-        if frames:
-            self._said = now
         return frames
 
     def _ping_at(self) -> float:

@@ -1,0 +1,251 @@
+"""A session over its connections: greeting, heartbeats, and giving up."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from zmule.core.frames import (
+    DIRECT,
+    Answer,
+    Confirm,
+    Deliver,
+    Frame,
+    Hello,
+    Parcel,
+    Ping,
+    Pong,
+    Put,
+    Recall,
+    Refused,
+    Report,
+    Reset,
+    Return,
+    Welcome,
+)
+from zmule.core.inbox import Inbox, Waiter
+from zmule.core.outbox import Outbox
+from zmule.errors import MessageTooLarge, NotPermitted, ProtocolError, WrongValue
+
+SESSION = bytes(16)
+
+
+def outbox() -> Outbox:
+    return Outbox(SESSION, most_messages=10, most_bytes=1000)
+
+
+def inbox() -> Inbox:
+    return Inbox(SESSION, number=1, farms=(), program="p", pid=1, token=b"")
+
+
+def welcome_mule(**details: Any) -> Welcome:
+    given = {
+        "number": 1,
+        "farms": (),
+        "publish": (),
+        "broadcast": 0,
+        "heartbeat": 3.0,
+        "heartbeat_timeout": 10.0,
+    }
+    return Welcome(1, bytes(16), 1, given | details)
+
+
+def welcome_client() -> Welcome:
+    return Welcome(1, bytes(16), 0, {"max_message": 100, "heartbeat": 3.0, "heartbeat_timeout": 10.0})
+
+
+def up(box: Outbox, now: float = 0.0) -> Outbox:
+    assert isinstance(box.outgoing(now)[0], Hello)
+    box.receive(welcome_client(), now)
+    box.receive(Confirm(0, ()), now)
+    return box
+
+
+def mule_up(box: Inbox, now: float = 0.0) -> Inbox:
+    assert isinstance(box.outgoing(now)[0], Hello)
+    box.receive(welcome_mule(), now)
+    return box
+
+
+def kinds(frames: list[Frame]) -> list[type]:
+    return [type(frame) for frame in frames]
+
+
+def test_it_greets_once_and_again_after_a_reset() -> None:
+    box = up(outbox())
+    assert box.outgoing(1.0) == []
+    box.receive(Reset("unknown", "who are you"), 1.0)
+    assert kinds(box.outgoing(1.0)) == [Hello]
+    assert box.outgoing(1.0) == []
+    box.receive(Reset("unknown", "a late one"), 1.0)
+    assert box.outgoing(1.0) == []
+
+
+def test_pauses_between_attempts_grow() -> None:
+    box = outbox()
+    now, pauses = 0.0, []
+    for _ in range(8):
+        assert kinds(box.outgoing(now)) == [Hello]
+        box.disconnected(now)
+        due = box.next_deadline(now)
+        pauses.append(0.0 if due is None else due - now)
+        now = now if due is None else due
+    assert pauses == sorted(pauses)
+    assert 0 < pauses[-1] <= 2.0
+
+
+def test_a_greeting_without_an_answer_breaks_the_connection() -> None:
+    box = outbox()
+    box.outgoing(0.0)
+    assert box.next_deadline(0.0) == 5.0
+    assert not box.broken(4.9)
+    assert box.broken(5.0)
+
+
+def test_a_refusal_is_final() -> None:
+    box = inbox()
+    box.outgoing(0.0)
+    box.receive(Refused("not-permitted", "no"), 0.0)
+    assert isinstance(box.error, NotPermitted)
+    assert box.outgoing(100.0) == []
+
+
+def test_a_client_without_anything_to_say_neither_pings_nor_breaks() -> None:
+    box = up(outbox())
+    assert box.next_deadline(50.0) is None
+    assert not box.broken(1000.0)
+    box.put("any", "x", None, awaited=True)
+    assert not box.broken(1000.0)
+    assert kinds(box.outgoing(1000.0)) == [Put]
+    assert not box.broken(1009.0)
+    assert box.broken(1010.0)
+
+
+def test_a_client_that_waits_for_an_answer_pings() -> None:
+    box = up(outbox())
+    box.put("any", "x", None, awaited=True)
+    box.outgoing(0.0)
+    assert box.next_deadline(0.0) == 1.0
+    assert kinds(box.outgoing(1.0)) == [Ping]
+
+
+def test_a_mule_pings_though_it_hears_something_all_the_time() -> None:
+    box = mule_up(inbox())
+    box.outgoing(0.0)
+    pings = 0
+    for second in range(1, 30):
+        box.receive(Pong(0, 0), float(second))
+        pings += kinds(box.outgoing(float(second))).count(Ping)
+    assert pings >= 8
+
+
+def test_a_mule_pings_though_it_says_something_all_the_time() -> None:
+    box = mule_up(inbox())
+    pings = 0
+    for second in range(1, 9):
+        waiter = Waiter(DIRECT)
+        box.wait(waiter)
+        pings += kinds(box.outgoing(float(second))).count(Ping)
+        box.leave(waiter)
+    assert pings >= 2
+
+
+def test_waiting_for_a_connection_is_no_deadline() -> None:
+    box = up(outbox())
+    box.disconnected(1.0)
+    assert box.next_deadline(1.0) is None
+
+
+def test_what_was_sent_is_sent_again_on_the_next_connection() -> None:
+    box = up(outbox())
+    box.put("any", "a", None, awaited=False)
+    box.outgoing(0.0)
+    box.put("any", "b", None, awaited=False)
+    box.disconnected(1.0)
+    assert kinds(box.outgoing(1.0)) == [Hello]
+    box.receive(welcome_client(), 1.0)
+    assert box.outgoing(1.0) == []  # not before the broker has said what it has
+    box.receive(Confirm(0, ()), 1.0)
+    (put,) = box.outgoing(1.0)
+    assert isinstance(put, Put)
+    assert (put.first, put.batches[0].bodies) == (1, ("a", "b"))
+
+
+def test_what_cannot_travel_is_refused_at_once() -> None:
+    box = up(outbox())
+    with pytest.raises(MessageTooLarge):
+        box.put("any", "x" * 101, None, awaited=False)
+    with pytest.raises(UnicodeEncodeError):
+        box.put("any", "\ud800", None, awaited=False)
+    bad_headers: list[Any] = [
+        {"a": object()},
+        {"a": {}},
+        {1: 2},
+        {"a": "x" * 5000},
+        {"\ud800": 1},
+        [],
+        {"a": 2**70},
+    ]
+    for headers in bad_headers:
+        with pytest.raises(WrongValue):
+            box.put("any", "x", headers, awaited=False)
+    for queue in ("farm:" + "x" * 300, "farm:\udcff"):
+        with pytest.raises(WrongValue):
+            box.put(queue, "x", None, awaited=False)
+    assert box.unconfirmed() == 0
+
+
+def test_questions_are_asked_again_and_answered_once() -> None:
+    box = up(outbox())
+    request = box.questions.ask("status", ())
+    assert not box.questions.answered(request)
+    first = box.outgoing(0.0)
+    box.disconnected(1.0)
+    box.outgoing(1.0)
+    box.receive(welcome_client(), 1.0)
+    box.receive(Confirm(0, ()), 1.0)
+    assert box.outgoing(1.0) == first
+    box.receive(Answer(request, "", 7), 1.0)
+    answer = box.questions.answer(request)
+    assert answer is not None
+    assert answer.value == 7
+    assert box.questions.answer(request) is None
+
+
+def deliver(*bodies: str) -> Deliver:
+    return Deliver(1, (Parcel("any", 1, tuple(range(1, len(bodies) + 1)), bodies, None),))
+
+
+def test_a_recall_is_answered_even_if_there_is_nothing_to_return() -> None:
+    box = mule_up(inbox())
+    box.outgoing(0.0)
+    box.receive(Recall(1, 5), 0.0)
+    assert Return(1, ()) in box.outgoing(0.0)
+    box.receive(deliver("a", "b", "c"), 0.0)
+    box.receive(Recall(1, 2), 0.0)
+    frames = box.outgoing(0.0)
+    assert Return(1, (3, 2)) in frames
+    report = next(frame for frame in frames if isinstance(frame, Report))
+    assert (report.received[0], report.buffered) == (3, 1)
+
+
+def test_frames_that_are_not_for_it_are_refused() -> None:
+    box = up(outbox())
+    with pytest.raises(ProtocolError):
+        box.receive(deliver("a"), 0.0)
+    mule = mule_up(inbox())
+    with pytest.raises(ProtocolError):
+        mule.receive(Confirm(1, ()), 0.0)
+    with pytest.raises(ProtocolError):
+        mule.receive(Deliver(1, (Parcel("farm:other", 1, (1,), ("x",), None),)), 0.0)
+
+
+@pytest.mark.parametrize(
+    "details", [{"number": "1"}, {"farms": ("x", 1)}, {"publish": (("a",),)}, {"heartbeat": None}]
+)
+def test_a_welcome_that_is_none_is_refused(details: dict[str, Any]) -> None:
+    box = inbox()
+    box.outgoing(0.0)
+    with pytest.raises(ProtocolError):
+        box.receive(welcome_mule(**details), 0.0)
