@@ -11,6 +11,8 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from zmule.daemon.config import MAX_MULES, Config, FarmSpec, MuleSpec, load
+from zmule.daemon.main import told_to_mules
+from zmule.daemon.raisers import CronSpec, FilemonSpec, TimerSpec, wishes
 from zmule.daemon.settings import SETTINGS, Setting, refresh
 from zmule.daemon.sources import HEADERS, MAX_FILE, read_file
 from zmule.errors import ConfigError
@@ -23,6 +25,8 @@ Write = Callable[[str], str]
 SAMPLES: dict[str, tuple[str, ...]] = {
     "app": ("one.tasks", "two.tasks", "three"),
     "mule_reload_mercy": ("1.5", "2", "0"),
+    "mulefunc_serializer": ("pickle", "msgpack", "pickle"),
+    "locks": ("1", "0", "10000"),
     "endpoint": ("ipc:///a/a.sock", "tcp://127.0.0.1:1", "tcp://[::1]:2"),
     "publish": ("ipc:///p/a.pub", "tcp://127.0.0.1:11", "tcp://[::1]:12"),
     "store": ("memory:",) * 3,
@@ -99,9 +103,14 @@ def test_defaults(monkeypatch: pytest.MonkeyPatch) -> None:
         app=None,
         mules=(),
         farms=(),
+        timers=(),
+        crons=(),
+        filemons=(),
         mercy=60,
+        mulefunc_serializer="msgpack",
         heartbeat=3,
         heartbeat_timeout=10,
+        locks=0,
         max_message=1 << 20,
         queue_messages=2_000_000,
         queue_bytes=1 << 30,
@@ -200,6 +209,25 @@ class TestFile:
             ("store = 'memory:'", "'store' is no setting: did you mean broker.store?"),
             ("[[mules]]\nprogram = 'feed.py'", "'mules' is no setting: did you mean [[mule]]?"),
             ("[farm]\nbusy = [1]", "'farm' is no setting: did you mean [farms]?"),
+            ("[[timers]]\nsignal = 1", "'timers' is no setting: did you mean [[timer]]?"),
+            ("[[crons]]\nsignal = 1", "'crons' is no setting: did you mean [[cron]]?"),
+            ("[[filemonitor]]\nsignal = 1", "'filemonitor' is no setting: did you mean [[filemon]]?"),
+            (
+                "[mulefunc]\nserialiser = 1",
+                "'mulefunc.serialiser' is no setting: did you mean mulefunc.serializer?",
+            ),
+            (
+                "[[timer]]\nsignal = 1\nsecs = 5",
+                "[[timer]] (timer 1): 'secs' is no setting: did you mean seconds?",
+            ),
+            (
+                "[[cron]]\nsignal = 1\nwen = ''",
+                "[[cron]] (cron 1): 'wen' is no setting: did you mean when?",
+            ),
+            (
+                "[[filemon]]\nsignal = 1\npaths = ''",
+                "[[filemon]] (filemon 1): 'paths' is no setting: did you mean path?",
+            ),
             ("'a\\nb' = 1", "'a\\\\nb' is no setting"),
             (
                 "[[mule]]\nprogam = 'feed.py'",
@@ -254,6 +282,66 @@ class TestFile:
             ("[app]\nmodule = 'a..b'", "app.module: 'a..b' is not the name of a module"),
             ("[app]\nmodule = 'a.class'", "app.module: 'a.class' is not the name of a module"),
             ("[app]\nmodule = ''", "app.module: '' is not the name of a module"),
+            ("[broker]\nlocks = -1", "broker.locks: -1 is not a whole number from 0 to 10000"),
+            ("[mulefunc]\nserializer = 'json'", "mulefunc.serializer: 'json' is not msgpack or pickle"),
+            ("[timer]\nsignal = 1", "[[timer]]: write [[timer]] on a line of its own"),
+            ("cron = 1", "[[cron]]: write [[cron]] on a line of its own"),
+            ("filemon = [1]", "[[filemon]]: write [[filemon]] on a line of its own"),
+            ("[[timer]]", "[[timer]] (timer 1): give seconds, or ms, and not both"),
+            ("[[timer]]\nseconds = 1\nms = 1", "[[timer]] (timer 1): give seconds, or ms, and not both"),
+            (
+                "[[timer]]\nseconds = 1",
+                "[[timer]] (timer 1): signal is missing: a whole number from 0 to 255",
+            ),
+            (
+                "[[timer]]\nseconds = 1\nsignal = 256",
+                "[[timer]] (timer 1): signal: 256 is not a whole number",
+            ),
+            ("[[timer]]\nseconds = 1\nsignal = -1", "[[timer]] (timer 1): signal: -1 is not a whole number"),
+            ("[[timer]]\nseconds = 1\nsignal = true", "[[timer]] (timer 1): signal: True is not a whole"),
+            ("[[timer]]\nseconds = 0\nsignal = 1", "[[timer]] (timer 1): seconds: 0 is not a number of"),
+            ("[[timer]]\nseconds = -1\nsignal = 1", "[[timer]] (timer 1): seconds: -1 is not a number of"),
+            ("[[timer]]\nseconds = nan\nsignal = 1", "[[timer]] (timer 1): seconds: nan is not a number of"),
+            ("[[timer]]\nseconds = 2e9\nsignal = 1", "[[timer]] (timer 1): seconds: 2000000000.0 is not a"),
+            ("[[timer]]\nseconds = '5'\nsignal = 1", "[[timer]] (timer 1): seconds: '5' is not a number of"),
+            ("[[timer]]\nms = 0.5\nsignal = 1", "[[timer]] (timer 1): ms: 0.5 is not a whole number of"),
+            ("[[timer]]\nms = 0\nsignal = 1", "[[timer]] (timer 1): ms: 0 is not a whole number of"),
+            (
+                "[[timer]]\nms = 1\nsignal = 1\niterations = 0",
+                "[[timer]] (timer 1): iterations: 0 is not a whole number from 1 to",
+            ),
+            ("[[cron]]\nsignal = 1", "[[cron]] (cron 1): when is missing: a text"),
+            ("[[cron]]\nsignal = 1\nwhen = 5", "[[cron]] (cron 1): when: 5 is not a text"),
+            (
+                "[[cron]]\nsignal = 1\nwhen = '61 * * * *'",
+                "[[cron]] (cron 1): cron string '61 * * * *': bad minute",
+            ),
+            (
+                "[[cron]]\nsignal = 1\nwhen = '* * * *'",
+                "[[cron]] (cron 1): cron string '* * * *': write minute",
+            ),
+            (
+                "[[cron]]\nsignal = 1\nwhen = '* * * * *'\nzone = 'Rome'",
+                "[[cron]] (cron 1): no time zone 'Rome': write an IANA name",
+            ),
+            (
+                "[[cron]]\nsignal = 1\nwhen = '* * * * *'\nzone = 1",
+                "[[cron]] (cron 1): zone: 1 is not a text",
+            ),
+            ("[[cron]]\nsignal = 300\nwhen = '* * * * *'", "[[cron]] (cron 1): signal: 300 is not a whole"),
+            ("[[filemon]]\nsignal = 1", "[[filemon]] (filemon 1): path is missing: an absolute path"),
+            (
+                "[[filemon]]\nsignal = 1\npath = 'a'",
+                "[[filemon]] (filemon 1): path: 'a' is not an absolute path",
+            ),
+            (
+                "[[filemon]]\nsignal = 1\npath = ''",
+                "[[filemon]] (filemon 1): path: '' is not an absolute path",
+            ),
+            (
+                f"[[filemon]]\nsignal = 1\npath = '/{'a' * 4095}'",
+                f"[[filemon]] (filemon 1): path: '/{'a' * 78}… is not an absolute path of at most 4095",
+            ),
             ("[farms]\nx = 1", "farm 'x': 1 is not a list of mule numbers"),
             ("[farms]\nx = {mules = 'a'}", "farm 'x': 'a' is not a list of mule numbers"),
             ("[farms]\nx = {ack = 1}", "farm 'x': 1 is not each or early"),
@@ -345,6 +433,74 @@ class TestEndpoints:
         )
 
 
+class TestRaisers:
+    def test_from_the_file(self, write: Write) -> None:
+        file = write("""
+            [[timer]]
+            signal = 0
+            seconds = 2
+            [[timer]]
+            signal = 255
+            ms = 1500
+            iterations = 3
+            [[cron]]
+            signal = 1
+            when = "*/5 8-18 * * mon-fri"
+            zone = "Europe/Rome"
+            [[cron]]
+            signal = 2
+            when = "30 4 * * *"
+            [[filemon]]
+            signal = 3
+            path = "/not/there yet"
+        """)
+        config = load({"config": [file]}, {})
+        assert config.timers == (TimerSpec(0, 2.0, 0), TimerSpec(255, 1.5, 3))
+        assert config.crons == (
+            CronSpec(1, "*/5 8-18 * * mon-fri", "Europe/Rome"),
+            CronSpec(2, "30 4 * * *", ""),
+        )
+        assert config.filemons == (FilemonSpec(3, "/not/there yet"),)
+        assert list(wishes(config.timers, config.crons, config.filemons)) == [
+            ("add_timer", (0, 2.0)),
+            ("add_rb_timer", (255, 1.5, 3)),
+            ("add_cron_text", (1, "*/5 8-18 * * mon-fri", "Europe/Rome")),
+            ("add_cron_text", (2, "30 4 * * *", "")),
+            ("add_file_monitor", (3, "/not/there yet")),
+        ]
+
+    def test_too_many(self, write: Write) -> None:
+        table = "[[timer]]\nsignal = 1\nms = 1\n"
+        assert (
+            complaint({"config": [write(table * 5001)]})
+            == "z.toml: [[timer]]: 5001 are too many: at most 5000"
+        )
+
+
+class TestMulefunc:
+    def test_pickle_only_where_nobody_else_comes_in(self, write: Write) -> None:
+        flags = {"endpoint": ["tcp://0.0.0.0:5"], "insecure": ["true"]}
+        file = {"config": [write("[mulefunc]\nserializer = 'pickle'")]}
+        said = "pickle is for this host only, since it runs any code that is sent: "
+        said += "tcp://0.0.0.0:5 is open to others"
+        assert complaint(flags | {"mulefunc_serializer": ["pickle"]}) == f"--mulefunc-serializer: {said}"
+        assert complaint(flags | file) == f"z.toml: mulefunc.serializer: {said}"
+        assert (
+            complaint(flags, {"ZMULE_MULEFUNC_SERIALIZER": "pickle"}) == f"ZMULE_MULEFUNC_SERIALIZER: {said}"
+        )
+        assert load(flags, {}).mulefunc_serializer == "msgpack"
+
+    def test_publish_counts_too(self) -> None:
+        flags = {"endpoint": ["ipc:///a"], "publish": ["tcp://10.0.0.1:5"], "insecure": ["true"]}
+        assert "tcp://10.0.0.1:5 is open to others" in complaint(flags | {"mulefunc_serializer": ["pickle"]})
+
+    @pytest.mark.parametrize("word", ["pickle", "msgpack"])
+    def test_mules_are_told(self, word: str) -> None:
+        told = told_to_mules(load({"mulefunc_serializer": [word]}, {}), "tcp://0.0.0.0:5")
+        assert told == {"ZMULE_ENDPOINT": "tcp://127.0.0.1:5", "ZMULE_MULEFUNC_SERIALIZER": word}
+        assert load({}, told).mulefunc_serializer == word
+
+
 def test_silence_must_be_longer_than_the_heartbeat() -> None:
     assert complaint({"heartbeat": ["10"]}) == (
         "heartbeat_timeout is 10 s (default): it must be longer than the heartbeat of 10 s (--heartbeat)"
@@ -422,7 +578,7 @@ class TestMulesAndFarms:
             == "--mule (mule 1): 'secret.py' cannot be read: Permission denied"
         )
 
-    @pytest.mark.parametrize("name", ["busy", "größe", "a.b", "9lives", "x" * 195])
+    @pytest.mark.parametrize("name", ["busy", "größe", "a.b", "9lives", "x" * 100])
     def test_farm_names(self, name: str) -> None:
         assert load({"mule": [""], "farm": [f"{name}:1"]}, {}).farms == (FarmSpec(name, (1,), "each"),)
 
@@ -438,7 +594,7 @@ class TestMulesAndFarms:
             ("a,b:1", "--farm='a,b': a farm's name has no white space"),
             ("a\tb:1", "--farm='a\\tb': a farm's name has no white space"),
             ("a\udcff:1", "--farm='a\\udcff': a farm's name has no white space"),
-            ("x" * 196 + ":1", f"--farm='{'x' * 79}…: a farm's name has at most 195 characters"),
+            ("x" * 101 + ":1", f"--farm='{'x' * 79}…: a farm's name has at most 100 characters"),
             ("a:2", "--farm='a': there is no mule 2: mules are numbered 1 to 1"),
             ("a:0", "--farm='a': there is no mule 0: mules are numbered 1 to 1"),
             ("a:-1", "--farm='a': there is no mule '-1'"),
@@ -478,7 +634,9 @@ VALUES = st.recursive(
 )
 KEYS = st.sampled_from(
     sorted(
-        {word for setting in SETTINGS for word in setting.key.split(".")} | {"ack", "mules"} | set(HEADERS)
+        {word for setting in SETTINGS for word in setting.key.split(".")}
+        | {"ack", "mules", "signal", "seconds", "ms", "when", "path"}
+        | set(HEADERS)
     )
 )
 TABLES = st.dictionaries(
@@ -558,6 +716,7 @@ class TestShippedFile:
         config = load({"config": [uncommented]}, {})
         assert [mule.program for mule in config.mules] == ["feed.py", "mypkg.myapp:run_mule", None]
         assert [farm.ack for farm in config.farms] == ["each", "early"]
+        assert len(config.timers) == len(config.crons) == len(config.filemons) == 1
 
 
 class TestDocumentation:

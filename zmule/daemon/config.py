@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import NamedTuple
 
-from zmule.core.wire import MAX_NAME
+from zmule.core.greeting import MAX_FARM_NAME, is_farm_name
 from zmule.daemon import settings as declared
 from zmule.daemon.raisers import CronSpec, FilemonSpec, TimerSpec, crons, filemons, timers
 from zmule.daemon.settings import ACK, FARM, MULE, is_dotted, shown
@@ -267,5 +267,5 @@ def _check_farm_name(name: str, where: str) -> None:
         raise ConfigError(f"{where}: a farm's name has no white space, control character, ':' or ','")
     if name.isdigit() or name == "any":
         raise ConfigError(f"{where}: a farm's name is neither a number nor 'any', for these mean mules")
-    if len(f"farm:{name}") > MAX_NAME:
-        raise ConfigError(f"{where}: a farm's name has at most {MAX_NAME - len('farm:')} characters")
+    if not is_farm_name(name):
+        raise ConfigError(f"{where}: a farm's name has at most {MAX_FARM_NAME} characters")

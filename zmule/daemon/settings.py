@@ -4,7 +4,8 @@ A `Setting` is the flag, the environment variable, the key of the file, the chec
 `--help` and the entry of docs/configuration.rst. Values that come as text (flags, environment) and values
 that come typed (TOML) go through the same `Kind`, so that there is one rule and one complaint for both.
 Mules and farms are lists of records rather than single values: they are declared here for their flags
-and their documentation, and read by `zmule.daemon.config`.
+and their documentation, and read by `zmule.daemon.config`. What raises signals has no flags, and is read by
+`zmule.daemon.raisers`; only the kinds of its values are here.
 """
 
 from __future__ import annotations
@@ -16,6 +17,9 @@ from keyword import iskeyword
 from textwrap import fill
 from typing import Any, Generic, TypeVar
 
+from zmule.core.queues import LAST_SIGNAL
+from zmule.core.services import MAX_PATH
+from zmule.core.timers import LONGEST_SECONDS, SHORTEST_SECONDS
 from zmule.errors import ConfigError
 
 T = TypeVar("T")
@@ -129,20 +133,23 @@ def _choice(*words: str) -> Kind:
     return Kind("|".join(words), " or ".join(words), lambda value: value in words)
 
 
-def _whole(metavar: str, most: int) -> Kind:
+def _whole(metavar: str, most: int, least: int = 1) -> Kind:
     return Kind(
         metavar,
-        f"a whole number from 1 to {most}",
-        lambda value: type(value) is int and 1 <= value <= most,
+        f"a whole number from {least} to {most}",
+        lambda value: type(value) is int and least <= value <= most,
         int,
     )
 
 
-def _seconds(least: float) -> Kind:
-    most = 1_000_000  # a poll counts milliseconds in 31 bits
+MOST_SECONDS = 1_000_000
+"""A poll counts milliseconds in 31 bits."""
+
+
+def _seconds(least: float, most: float = MOST_SECONDS) -> Kind:
     return Kind(
         "SECONDS",
-        f"a number of seconds from {least:g} to {most}",
+        f"a number of seconds from {least:g} to {most:.0f}",
         lambda value: type(value) in (int, float) and least <= value <= most,
         float,
     )
@@ -152,11 +159,24 @@ def _is_store(text: str) -> bool:
     return any(re.fullmatch(pattern, text) for pattern in STORES.values())
 
 
+def _is_path(text: str) -> bool:
+    return text.startswith("/") and len(text) <= MAX_PATH
+
+
 TEXT = _text("TEXT", "a text without control characters")
 ACK = _choice("each", "early")
 URL = _text("URL", "an endpoint: ipc:///path or tcp://host:port")
 MODULE = _text("MODULE", "the name of a module, such as myproject.tasks", is_dotted)
 STORE_URL = _text("URL", f"a store: {' or '.join(STORES)}", _is_store)
+SIGNAL = _whole("NUM", LAST_SIGNAL, 0)
+PERIOD = _seconds(SHORTEST_SECONDS, LONGEST_SECONDS)
+PERIOD_MS = Kind(
+    "MS",
+    "a whole number of milliseconds from 1 up",
+    lambda value: type(value) is int and 1 <= value <= LONGEST_SECONDS * 1000,
+)
+ITERATIONS = _whole("COUNT", 10**15)
+PATH = _text("PATH", f"an absolute path of at most {MAX_PATH} characters", _is_path)
 SWITCH = Kind("", "true or false", lambda value: type(value) is bool, lambda text: SWITCHES.get(text.lower()))
 
 CONFIG = Setting(
@@ -216,6 +236,15 @@ MERCY = Setting(
     MULES_PANEL,
     "60",
 )
+MULEFUNC_SERIALIZER = Setting(
+    "mulefunc_serializer",
+    "mulefunc.serializer",
+    _choice("msgpack", "pickle"),
+    "msgpack",
+    "How the arguments of @mulefunc travel. With pickle, whoever can reach the broker can run any code in "
+    "its mules.",
+    MULES_PANEL,
+)
 ENDPOINT = Setting(
     "endpoint",
     "broker.endpoint",
@@ -265,6 +294,15 @@ HEARTBEAT_TIMEOUT = Setting(
     "After how long a silence a peer is taken for dead; longer than the heartbeat.",
     BROKER_PANEL,
     "10",
+)
+LOCKS = Setting(
+    "locks",
+    "broker.locks",
+    _whole("N", 10_000, 0),
+    0,
+    "Have locks 0 to N. Locks with names there are as many as anybody wants.",
+    BROKER_PANEL,
+    "0, which is one lock",
 )
 MAX_MESSAGE = Setting(
     "max_message",
@@ -324,12 +362,14 @@ SETTINGS: tuple[Setting[Any], ...] = (
     FARM,
     APP,
     MERCY,
+    MULEFUNC_SERIALIZER,
     ENDPOINT,
     PUBLISH,
     STORE,
     INSECURE,
     HEARTBEAT,
     HEARTBEAT_TIMEOUT,
+    LOCKS,
     MAX_MESSAGE,
     QUEUE_MESSAGES,
     QUEUE_BYTES,

@@ -8,7 +8,7 @@ file and key.
 from __future__ import annotations
 
 import tomllib
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from difflib import get_close_matches
 from pathlib import Path
@@ -34,6 +34,10 @@ HEADERS = {
     "log": "[log]",
     "mule": "[[mule]]",
     "farms": "[farms]",
+    "mulefunc": "[mulefunc]",
+    "timer": "[[timer]]",
+    "cron": "[[cron]]",
+    "filemon": "[[filemon]]",
 }
 """How each table of the file is opened."""
 
@@ -84,6 +88,17 @@ class Sources:
         """Return a table of the file, empty if it is not there."""
         return (self.tables or {}).get(name, {})
 
+    def records(self, name: str) -> Iterator[tuple[str, dict[str, Any]]]:
+        """Yield the tables that stand under `[[name]]`, each with the place that it has in complaints."""
+        where = f"{self.path}: {HEADERS[name]}"
+        records = self.table(name) or []
+        if not isinstance(records, list) or not all(isinstance(record, dict) for record in records):
+            raise ConfigError(
+                f"{where}: write {HEADERS[name]} on a line of its own before the keys of each {name}"
+            )
+        for number, record in enumerate(records, 1):
+            yield f"{where} ({name} {number})", record
+
     def _from_file(self, setting: Setting[T], given: object) -> Found[T]:
         where = f"{self.path}: {setting.key}"
         values = given if setting.many and isinstance(given, list) else [given]
@@ -133,7 +148,7 @@ def _check_keys(path: str, tables: Mapping[str, Any]) -> None:
     for table, content in tables.items():
         if table not in HEADERS:
             raise ConfigError(f"{path}: {shown(table)} is no setting{_guess(table, _places() | HEADERS)}")
-        if table == "mule":
+        if HEADERS[table].startswith("[["):
             continue
         if not isinstance(content, dict):
             raise ConfigError(
