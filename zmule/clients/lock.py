@@ -61,4 +61,4 @@ class Lock:
 
 def thread_number() -> int:
     """Return what tells this thread from others of its process."""
-    return threading.get_ident()
+    return threading.get_native_id()

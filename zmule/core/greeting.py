@@ -10,6 +10,8 @@ from zmule.errors import ProtocolError
 
 MAX_FARMS = 64
 MAX_NUMBER = 1_000_000
+MAX_FARM_NAME = 100
+"""In characters; with it a queue of calls to the farm keeps within the limit on names."""
 
 
 class MuleWish(NamedTuple):
@@ -22,9 +24,17 @@ class MuleWish(NamedTuple):
     token: bytes
 
 
-def client(details: dict[str, Any]) -> int:
-    """Return a client's floor: the last sequence number that it has an answer for."""
-    return _number(details, "floor", 2**63 - 1)
+class ClientWord(NamedTuple):
+    """What a client tells of itself: the last sequence number that it has an answer for, and its process."""
+
+    floor: int
+    pid: int
+
+
+def client(details: dict[str, Any]) -> ClientWord:
+    """Return what a client tells of itself."""
+    pid = _number(details, "pid", 2**31) if "pid" in details else 0
+    return ClientWord(_number(details, "floor", 2**63 - 1), pid)
 
 
 def mule(details: dict[str, Any]) -> MuleWish:
@@ -43,7 +53,7 @@ def mule(details: dict[str, Any]) -> MuleWish:
 
 def is_farm_name(name: str) -> bool:
     """Return whether a farm may have that name: it must not read as a mule's number, `any` or a list."""
-    plain = 0 < len(name) <= 100 and name.isprintable() and not any(char in name for char in " :,")
+    plain = 0 < len(name) <= MAX_FARM_NAME and name.isprintable() and not any(char in name for char in " :,")
     return plain and name != ANY and not name.isdecimal()
 
 

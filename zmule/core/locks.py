@@ -17,7 +17,7 @@ from __future__ import annotations
 
 from collections import OrderedDict
 from math import isfinite
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from zmule.core.deadlines import Deadlines
 
@@ -196,7 +196,7 @@ class Locks:
         lock = self._locks.get(name)
         return lock is not None and lock.holder is not None
 
-    def status(self) -> list[dict[str, object]]:
+    def status(self) -> list[dict[str, Any]]:
         """Return for each lock its name, its token, the owner that holds it and those that wait, in order."""
         return [
             {

@@ -4,14 +4,26 @@ from __future__ import annotations
 
 from collections.abc import Hashable
 
+MONITORS_PER_ASKER = 10_000
 
-class _Path:
-    """A watched path: askers by signal, and the questions that wait for the watch to begin."""
 
-    __slots__ = ("settled", "signals", "waiting")
+class _Monitor:
+    """What raises one signal when one path changes: who asks for it, and how often it has."""
+
+    __slots__ = ("askers", "fired")
 
     def __init__(self) -> None:
-        self.signals: dict[int, set[Hashable]] = {}
+        self.askers: set[Hashable] = set()
+        self.fired = 0
+
+
+class _Path:
+    """A watched path: its monitors by signal, and the questions that wait for the watch to begin."""
+
+    __slots__ = ("monitors", "settled", "waiting")
+
+    def __init__(self) -> None:
+        self.monitors: dict[int, _Monitor] = {}
         self.waiting: list[tuple[bytes, int]] = []
         self.settled = False
 
@@ -21,18 +33,24 @@ class Monitors:
 
     def __init__(self) -> None:
         self._paths: dict[str, _Path] = {}
+        self._asked: dict[Hashable, dict[tuple[str, int], None]] = {}
 
-    def add(self, signal: int, path: str, asker: Hashable, question: tuple[bytes, int] | None) -> bool:
+    def add(self, signal: int, path: str, asker: Hashable, question: tuple[bytes, int]) -> bool:
         """Note that somebody wants a signal when the path changes; return whether it must be watched now.
 
         `question` is answered when the watch has begun; see `settled`.
+
+        Raises:
+            ValueError: the asker has too many monitors.
         """
-        entry = self._paths.get(path)
-        new = entry is None
-        if entry is None:
-            entry = self._paths[path] = _Path()
-        entry.signals.setdefault(signal, set()).add(asker)
-        if question is not None and not entry.settled:
+        asked = self._asked.setdefault(asker, {})
+        if len(asked) >= MONITORS_PER_ASKER and (path, signal) not in asked:
+            raise ValueError(f"one process can ask for {MONITORS_PER_ASKER} file monitors, not for more")
+        asked[path, signal] = None
+        new = path not in self._paths
+        entry = self._paths.setdefault(path, _Path())
+        entry.monitors.setdefault(signal, _Monitor()).askers.add(asker)
+        if not entry.settled:
             entry.waiting.append(question)
         return new
 
@@ -47,38 +65,70 @@ class Monitors:
             return []
         waiting, entry.waiting, entry.settled = entry.waiting, [], True
         if refused:
-            del self._paths[path]
+            for signal in list(entry.monitors):
+                self._end(path, signal)
         return waiting
 
-    def signals(self, path: str) -> list[int]:
+    def changed(self, path: str) -> list[int]:
         """Return the signals that a change of the path raises."""
         entry = self._paths.get(path)
-        return list(entry.signals) if entry else []
+        if entry is None:
+            return []
+        for monitor in entry.monitors.values():
+            monitor.fired += 1
+        return list(entry.monitors)
 
     def drop(self, asker: Hashable) -> list[str]:
         """Forget an asker; return the paths that need no watch any more."""
-        for entry in self._paths.values():
-            for askers in entry.signals.values():
-                askers.discard(asker)
-            entry.signals = {signal: askers for signal, askers in entry.signals.items() if askers}
-        return self._unneeded()
+        unneeded = []
+        for path, signal in self._asked.pop(asker, {}):
+            askers = self._paths[path].monitors[signal].askers
+            askers.remove(asker)
+            if not askers:
+                unneeded += self._end(path, signal)
+        return unneeded
 
-    def remove(self, signal: int) -> list[str]:
-        """Forget a signal's monitors; return the paths that need no watch any more."""
-        for entry in self._paths.values():
-            entry.signals.pop(signal, None)
-        return self._unneeded()
+    def remove(self, signal: int) -> tuple[int, list[str]]:
+        """Forget a signal's monitors, whoever asks for them.
 
-    def _unneeded(self) -> list[str]:
-        paths = [path for path, entry in self._paths.items() if not entry.signals]
-        for path in paths:
-            del self._paths[path]
-        return paths
+        Returns:
+            how many there were, and the paths that need no watch any more.
+        """
+        paths = [path for path, entry in self._paths.items() if signal in entry.monitors]
+        return len(paths), [unneeded for path in paths for unneeded in self._end(path, signal)]
+
+    def _end(self, path: str, signal: int) -> list[str]:
+        """Forget a monitor, and the path if that was its last; return it then."""
+        monitors = self._paths[path].monitors
+        for asker in monitors.pop(signal).askers:
+            del self._asked[asker][path, signal]
+        if monitors:
+            return []
+        del self._paths[path]
+        return [path]
 
     def status(self) -> list[dict[str, object]]:
         """Return the monitors for the status."""
         return [
-            {"kind": "filemon", "signal": signal, "path": path, "askers": len(askers)}
+            {
+                "kind": "filemon",
+                "signal": signal,
+                "spec": path,
+                "askers": len(monitor.askers),
+                "fired": monitor.fired,
+                "next_in_s": None,
+            }
             for path, entry in sorted(self._paths.items())
-            for signal, askers in sorted(entry.signals.items())
+            for signal, monitor in sorted(entry.monitors.items())
         ]
+
+    def validate(self) -> None:
+        """Raise AssertionError if paths and askers do not agree."""
+        assert all(entry.monitors for entry in self._paths.values())
+        links = {(asker, path, signal) for asker, asked in self._asked.items() for path, signal in asked}
+        assert links == {
+            (asker, path, signal)
+            for path, entry in self._paths.items()
+            for signal, monitor in entry.monitors.items()
+            for asker in monitor.askers
+        }

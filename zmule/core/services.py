@@ -3,30 +3,46 @@
 Each question of a peer (`Ask`) has a method here that checks its arguments, for they are whatever the
 peer has sent. Sources of signals belong to whoever asked for them. A client's go with its connection. A
 configured mule's outlive its death, until its next life has said what it wants: so a timer keeps its beat
-while a mule is respawned, and is gone when the new code does not ask for it any more.
+while a mule is respawned, and is gone when the new code does not ask for it any more. The same goes for the
+signals that it has registered. What the configuration asks for stays for good.
+
+Up to which minute crons have fired is a fact that the store keeps: see `timers.py`.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from zmule.core.effects import Unwatch, Watch
+from zmule.core.effects import Changes, Note, Unwatch, Watch
 from zmule.core.events import Peer
 from zmule.core.frames import Answer
 from zmule.core.locks import Granted, Locks, Outcome, Owner, Refused, Released
 from zmule.core.monitors import Monitors
 from zmule.core.mules import Mule
+from zmule.core.names import Names
 from zmule.core.queues import check_signal, is_function
 from zmule.core.signals import Signals
-from zmule.core.timers import Schedule, Timers
-from zmule.errors import ProtocolError, WrongValue
+from zmule.core.timers import Schedule, Source, Timers
+from zmule.errors import ProtocolError, UnknownLock, WrongValue
 
 if TYPE_CHECKING:
     from zmule.core.broker import Broker
 
-MAX_PATH = 4096
+MAX_PATH = 4095
 MAX_FUNCTIONS = 1000
+
+CONFIG: Peer = b""
+"""Who asks for what the configuration wants: no connection has that name."""
+
+CRON_FACT = "cron "
+"""How the names of facts about crons begin."""
+
+KINDS = ("timer", "rb_timer", "cron", "filemon")
+"""The kinds of sources."""
+
+Wish = tuple[str, tuple[Any, ...]]
+"""A question and its arguments."""
 
 
 class Asked(NamedTuple):
@@ -58,9 +74,12 @@ class Services:
         self._broker = broker
         self._schedules = schedules
         self.signals = Signals(broker.roster)
+        self._names = Names(self.signals.registered)
         self.timers = Timers()
         self.monitors = Monitors()
-        self.locks = Locks(locks)
+        # Fencing tokens grow over restarts, too, as long as the clock does.
+        self.locks = Locks(locks, first_token=max(1, int(broker.now.wall * 1_000_000)))
+        self._facts: dict[str, bytes] = {}
         self._asked_before: dict[int, object] = {}
         self._leases: dict[Peer, float] = {}
 
@@ -70,7 +89,9 @@ class Services:
             "register_signal": self._register,
             "unregister_signal": self._unregister,
             "signal_registered": self._registered,
+            "name_signal": self._name_signal,
             "register_function": self._register_function,
+            "read_messages": self._read_messages,
             "add_timer": self._add_timer,
             "add_rb_timer": self._add_rb_timer,
             "add_cron": self._add_cron,
@@ -82,6 +103,22 @@ class Services:
             "give_up_lock": self._give_up_lock,
             "is_locked": self._is_locked,
         }
+
+    def restore(self, facts: Mapping[str, bytes]) -> None:
+        """Take up what the store has kept, before anybody asks for anything."""
+        self._facts = {name: value for name, value in facts.items() if name.startswith(CRON_FACT)}
+        settled = {_cron_source(name): int(minute) for name, minute in self._facts.items()}
+        self.timers.restore(settled, self._broker.now.wall)
+
+    def configure(self, wishes: Iterable[Wish]) -> None:
+        """Have signals raised by what the configuration names.
+
+        Raises:
+            WrongValue: an argument is not what it should be.
+        """
+        questions = self.questions()
+        for what, arguments in wishes:
+            questions[what](Asked(CONFIG, 0, arguments))
 
     # Signals.
 
@@ -99,6 +136,10 @@ class Services:
         (number,) = self._arguments(asked, int)
         return self.signals.registered(check_signal(number))
 
+    def _name_signal(self, asked: Asked) -> int:
+        name, wished = self._arguments(asked, str, int)
+        return self._names.number(name, wished)
+
     def _register_function(self, asked: Asked) -> None:
         (name,) = self._arguments(asked, str)
         mule = self._mule(asked)
@@ -106,6 +147,10 @@ class Services:
             raise WrongValue(f"a function's name is an identifier, and there are at most {MAX_FUNCTIONS}")
         mule.functions[name] = None
         self._broker.reads_changed(mule)
+
+    def _read_messages(self, asked: Asked) -> None:
+        self._arguments(asked)
+        self._broker.reads_messages(self._mule(asked))
 
     def _mule(self, asked: Asked) -> Mule:
         mule = self._broker.roster.at(asked.peer)
@@ -139,34 +184,50 @@ class Services:
         schedule = self._checked(getattr(self._schedules, kind), *arguments)
         asker, now = self._asker(asked.peer), self._broker.now
         self._checked(self.timers.add_cron, check_signal(number), schedule, asker, now.wall)
+        self._remember()
+
+    def _remember(self) -> None:
+        """Have the store keep up to which minute crons are settled, where that has changed."""
+        before = self._facts
+        now = {_cron_fact(source): b"%d" % minute for source, minute in self.timers.settled().items()}
+        changed = dict.fromkeys(before.keys() - now.keys(), b"") | dict(now.items() - before.items())
+        self._facts = now
+        if changed:
+            self._broker.do(Changes(facts=changed))
 
     def _add_file_monitor(self, asked: Asked) -> object:
         number, path = self._arguments(asked, int, str)
         if not path or len(path) > MAX_PATH:
             raise WrongValue(f"a path has 1 to {MAX_PATH} characters")
-        if self.monitors.add(
-            check_signal(number), path, self._asker(asked.peer), (asked.peer, asked.request)
-        ):
+        asker, question = self._asker(asked.peer), (asked.peer, asked.request)
+        if self._checked(self.monitors.add, check_signal(number), path, asker, question):
             self._broker.do(Watch(path))
         return LATER if self.monitors.is_new(path) else None
 
     def watched(self, path: str, refusal: str | None) -> None:
         """The shell watches a path now, or cannot and says why: answer those who asked."""
         for peer, request in self.monitors.settled(path, refused=refusal is not None):
-            code = WrongValue.code if refusal else ""
-            self._broker.send(peer, Answer(request, code, refusal))
+            if peer != CONFIG:
+                self._broker.send(peer, Answer(request, WrongValue.code if refusal else "", refusal))
+            elif refusal:
+                self._broker.do(Note("error", f"configuration: {refusal}"))
 
     def changed(self, path: str) -> None:
         """Something at a monitored path has changed."""
-        for number in self.monitors.signals(path):
+        for number in self.monitors.changed(path):
             self._broker.raise_signal(number)
 
     def _remove_source(self, asked: Asked) -> int:
         kind, number = self._arguments(asked, str, int)
-        removed = self.monitors.remove(number) if kind == "filemon" else []
-        for path in removed:
-            self._broker.do(Unwatch(path))
-        return len(removed) + self.timers.remove_all(kind, number)
+        if kind not in KINDS:
+            raise WrongValue(f"a kind of source is one of {', '.join(KINDS)}, not {kind[:50]!r}")
+        if kind != "filemon":
+            count = self.timers.remove_all(kind, number)
+            self._remember()
+            return count
+        count, unneeded = self.monitors.remove(number)
+        self._unwatch(unneeded)
+        return count
 
     def _asker(self, peer: Peer) -> object:
         """Return whose the sources are that a peer asks for: of a mule's life, or of a connection."""
@@ -176,7 +237,10 @@ class Services:
     def drop(self, asker: object) -> None:
         """Somebody asks for nothing any more."""
         self.timers.drop(asker)
-        for path in self.monitors.drop(asker):
+        self._unwatch(self.monitors.drop(asker))
+
+    def _unwatch(self, paths: Iterable[str]) -> None:
+        for path in paths:
             self._broker.do(Unwatch(path))
 
     # Mules and clients come and go.
@@ -193,7 +257,8 @@ class Services:
             self.drop(asker)
 
     def settled(self, mule: Mule) -> None:
-        """A mule has said all that it wants in this life: what it wanted in an earlier one is over."""
+        """A mule has said all that it wants in this life, or has none any more: earlier wishes are over."""
+        self.signals.settle(mule)
         before = self._asked_before.pop(mule.number, None)
         if before is not None:
             self.drop(before)
@@ -225,7 +290,10 @@ class Services:
 
     def _is_locked(self, asked: Asked) -> Any:
         (name,) = self._arguments(asked, (int, str))
-        return self._checked(self.locks.is_locked, name)
+        try:
+            return self.locks.is_locked(name)
+        except ValueError as error:
+            raise UnknownLock(str(error)) from None
 
     def _tell(self, outcomes: Iterable[Outcome]) -> None:
         for outcome in outcomes:
@@ -238,6 +306,21 @@ class Services:
             elif isinstance(outcome, Refused):
                 self._broker.send(peer, Answer(outcome.request, outcome.code, outcome.reason))
 
+    def lock_status(self) -> list[dict[str, Any]]:
+        """Return the locks for the status, with processes and threads in place of owners."""
+        return [
+            {
+                **lock,
+                "holder": lock["holder"] and self._process(lock["holder"]),
+                "waiting": [self._process(owner) for owner in lock["waiting"]],
+            }
+            for lock in self.locks.status()
+        ]
+
+    def _process(self, owner: Owner) -> dict[str, int]:
+        known = self._broker.senders.at(owner.peer) or self._broker.roster.at(owner.peer)
+        return {"pid": known.pid if known else 0, "thread": owner.thread}
+
     # Time.
 
     def tick(self) -> None:
@@ -246,8 +329,11 @@ class Services:
         for peer in [peer for peer, until in self._leases.items() if until <= now.mono]:
             self._expire(peer)
         self._tell(self.locks.tick(now.mono))
+        cron = self.timers.is_cron_due(now.wall)
         for number in self.timers.due(now.mono, now.wall):
             self._broker.raise_signal(number)
+        if cron:
+            self._remember()
 
     def heard(self, peer: Peer) -> None:
         """A peer that may hold locks has shown that it lives."""
@@ -272,6 +358,11 @@ class Services:
         ]
         return min((deadline for deadline in due if deadline is not None), default=None)
 
+    def validate(self) -> None:
+        """Raise AssertionError if an invariant is broken."""
+        for part in (self.signals, self.timers, self.monitors, self.locks):
+            part.validate()
+
     # Arguments.
 
     def _arguments(self, asked: Asked, *kinds: type | tuple[type, ...]) -> tuple[Any, ...]:
@@ -293,3 +384,12 @@ class Services:
 
 def _fits(value: Any, kind: type | tuple[type, ...]) -> bool:
     return type(value) in (kind if isinstance(kind, tuple) else (kind,))
+
+
+def _cron_fact(source: Source) -> str:
+    return f"{CRON_FACT}{source.signal} {source.spec}"
+
+
+def _cron_source(fact: str) -> Source:
+    signal, _, spec = fact.removeprefix(CRON_FACT).partition(" ")
+    return Source("cron", int(signal), spec)

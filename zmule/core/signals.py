@@ -61,12 +61,17 @@ class Signals:
         """
         target = self._parse(spelling)
         entry = self._table.get(number)
-        if entry is None:
-            entry = self._table[number] = Entry(spelling, target)
-        elif entry.target != target:
+        if entry is not None and entry.target != target and self._is_held(number, entry):
             raise SignalConflict(f"signal {number} is registered for {entry.spelling!r} already")
+        if entry is None or entry.target != target:
+            entry = self._table[number] = Entry(spelling, target)
         entry.mules[mule.number] = None
         mule.signals[number] = None
+
+    def _is_held(self, number: int, entry: Entry) -> bool:
+        """Return whether a process that is there has the handler, as opposed to one that may come back."""
+        holders = map(self._roster.get, entry.mules)
+        return any(holder is not None and number in holder.signals for holder in holders)
 
     def unregister(self, number: int, mule: Mule) -> None:
         """Note that a process has no handler any more; the last one takes the row with it."""
@@ -79,8 +84,14 @@ class Signals:
 
     def forget(self, mule: Mule) -> None:
         """Forget a mule that will not come back under its number."""
+        mule.signals.clear()
+        self.settle(mule)
+
+    def settle(self, mule: Mule) -> None:
+        """Forget the handlers that a mule had only in earlier lives."""
         for number in [number for number, entry in self._table.items() if mule.number in entry.mules]:
-            self.unregister(number, mule)
+            if number not in mule.signals:
+                self.unregister(number, mule)
 
     def route(self, number: int) -> list[str]:
         """Return the queues that a raise of the signal goes to."""
@@ -121,12 +132,20 @@ class Signals:
             {
                 "number": number,
                 "target": entry.spelling,
-                "mules": sorted(entry.mules),
+                "mules": sorted(mule for mule in entry.mules if mule > 0),
+                "workers": sorted(-mule for mule in entry.mules if mule < 0),
                 "raised": entry.runs,
                 "pending": sum(map(pending, self._all_queues(number, entry.mules))),
             }
             for number, entry in sorted(self._table.items())
         ]
+
+    def validate(self) -> None:
+        """Raise AssertionError if table and mules do not agree."""
+        for number, entry in self._table.items():
+            assert entry.mules, f"nobody handles signal {number}"
+        for mule in self._roster:
+            assert all(mule.number in self._table[number].mules for number in mule.signals)
 
     def _all_queues(self, number: int, mules: Iterable[int]) -> list[str]:
         return [signal_queue(number), *(signal_queue(number, mule) for mule in mules)]

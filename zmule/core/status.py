@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from zmule.core.frames import DIRECT, FARM
+from zmule.core.frames import DIRECT, FARM, STRAY
 from zmule.core.instant import Instant
 from zmule.core.queues import ANY, Queue
 
@@ -30,11 +30,11 @@ def status(broker: Broker, now: Instant) -> dict[str, Any]:
         "queues": {
             name: _queue(queue, now.wall)
             for name, queue in sorted(dispatch.queues.items())
-            if queue.source in (DIRECT, FARM)
+            if queue.source in (DIRECT, FARM) or (queue.source == STRAY and queue.count)
         },
         "signals": services.signals.status(lambda name: dispatch.length(name)[0]),
         "timers": [*services.timers.status(*now), *services.monitors.status()],
-        "locks": services.locks.status(),
+        "locks": services.lock_status(),
         "dead": {"count": len(broker.dead)},
         "totals": {
             "accepted": intake.accepted,

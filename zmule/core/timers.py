@@ -188,6 +188,11 @@ class Timers:
             else:
                 self._unlink(entry, asker)
 
+    def is_cron_due(self, wall: float) -> bool:
+        """Return whether `due` would change what `settled` returns."""
+        at = self._crons.next()
+        return at is not None and at <= wall
+
     def due(self, mono: float, wall: float) -> list[int]:
         """Return the signals to raise now, in the order in which they were due."""
         minute = self._look_at_clock(wall)
