@@ -1,0 +1,316 @@
+"""A world in which everything can go wrong, and a ledger that says what must not.
+
+A connection has two ends, and they learn of its loss apart from each other: `part` takes the peer's end
+away, what the peer has sent may still arrive, and the broker hears of it when `end` says so, if ever. A
+DEALER that reconnects by itself (`swap`) does not tell its owner: a client finds out by being taken for a
+stranger, a mule by its monitor, some time later. A broker that crashes takes all connections with it, the
+mules that it has spawned, and what its store has not committed.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from typing import cast
+
+from zmule.core.broker import Limits
+from zmule.core.effects import Effect, Send
+from zmule.core.events import BatchLost, BatchSaved, Event, FrameReceived
+from zmule.core.frames import Body, Deliver, Frame, Return
+from zmule.core.inbox import Delivery
+from zmule.core.mules import FarmSetup, Mule, MuleSetup
+from zmule.core.queues import Message
+from zmule.core.wire import decode, encode
+from zmule.stores.store import Changes
+from zmule.testing.ledger import Hand, Ledger, claim
+from zmule.testing.store import SimStore
+from zmule.testing.world import Actor, Pipe, SimClient, SimMule, World
+
+
+class Cluster(World):
+    """A world with faults.
+
+    Args:
+        mules: the mules of the configuration.
+        farms: its farms.
+        limits: the broker's limits.
+        durable: whether the store outlives the broker.
+
+    Attributes:
+        spawned: the processes of configured mules, dead ones too until their end has been told.
+        hung_up: mules whose monitor has something to tell.
+        doomed: mules that work on poison.
+        log: what happens, in words, if it is a list.
+    """
+
+    def __init__(
+        self, mules: Iterable[MuleSetup], farms: Iterable[FarmSetup], limits: Limits, *, durable: bool
+    ) -> None:
+        super().__init__(mules, farms, limits)
+        self.durable = durable
+        self.ledger = Ledger(limits.max_deliveries, durable)
+        self.disk = self._new_disk()
+        self.spawned: dict[int, SimMule] = {}
+        self.hung_up: dict[SimMule, None] = {}
+        self.doomed: dict[SimMule, None] = {}
+        self.log: list[str] | None = None
+        self._early = {f"farm:{farm.name}" for farm in self.setup.farms if farm.early}
+        self._unanswered: dict[int, list[Body]] = {}
+
+    def _new_disk(self) -> SimStore:
+        self.store = disk = SimStore()
+        disk.on_save, disk.on_commit, disk.on_loss = self._saving, self.ledger.committed, self.ledger.lost
+        return disk
+
+    def _note(self, *words: object) -> None:
+        if self.log is not None:
+            self.log.append("    " + " ".join(map(brief, words)))
+
+    # Connections.
+
+    def orphans(self) -> list[Pipe]:
+        """Return the connections that have lost their peer, and the broker does not know."""
+        return [pipe for pipe in self.pipes.values() if not (pipe.open or pipe.ended)]
+
+    def disconnect(self, pipe: Pipe) -> None:
+        """Take the peer's end away: what it has sent may still arrive."""
+        pipe.open = False
+
+    def part(self, actor: Actor, arrive: int) -> None:
+        """Break an actor's connection, and tell it; of what it has sent, `arrive` frames still arrive."""
+        if actor.pipe is not None:
+            _shorten(actor.pipe, arrive)
+            actor.cut()
+
+    def swap(self, actor: Actor, arrive: int) -> None:
+        """Let an actor's socket reconnect by itself: a frame is lost, those after it were not sent yet."""
+        old = actor.pipe
+        if old is not None:
+            unsent = list(old.to_broker)[arrive + 1 :]
+            _shorten(old, arrive)
+            self._reconnect(actor).to_broker.extend(unsent)
+
+    def _reconnect(self, actor: Actor) -> Pipe:
+        """Give an actor a new connection without its knowing. What had reached it, it can still read."""
+        old = cast(Pipe, actor.pipe)
+        self.disconnect(old)
+        new = actor.pipe = self.connect(actor)
+        new.to_peer, old.to_peer = old.to_peer, new.to_peer
+        if isinstance(actor, SimMule):
+            self.hung_up[actor] = None
+        return new
+
+    def hear(self, mule: SimMule) -> None:
+        """Let a mule's monitor tell it that its connection was lost: it makes another."""
+        if mule.awake():
+            del self.hung_up[mule]
+            mule.cut()
+
+    def end(self, pipe: Pipe) -> None:
+        """Let the broker's socket learn that a peer is gone."""
+        pipe.ended = True
+        self.vanished.append(pipe.peer)
+        self._tidy(pipe)
+
+    def _tidy(self, pipe: Pipe) -> None:
+        if pipe.ended and not pipe.to_broker:
+            del self.pipes[pipe.peer]
+
+    # Processes.
+
+    def post(self, client: SimClient, queue: str, body: str) -> None:
+        """Let a client send a message, if its outbox has room."""
+        if client.outbox.fits():
+            sequence = client.send(queue, body)
+            self.ledger.sent(body, queue, client.session, sequence, queue in self._early)
+
+    def spawn(self, number: int, *, threads: int = 1) -> SimMule:
+        mule = self.spawned[number] = super().spawn(number, threads=threads)
+        return mule
+
+    def reap(self, number: int) -> None:
+        """Let the supervisor notice that a mule of its own is dead."""
+        del self.spawned[number]
+        self.exited(number)
+
+    def kill(self, actor: Actor) -> None:
+        """Let a process die; what it has sent may still arrive."""
+        actor.kill()
+        self.actors.remove(actor)
+        if isinstance(actor, SimMule):
+            self.hung_up.pop(actor, None)
+            self.doomed.pop(actor, None)
+
+    def crash(self) -> None:
+        """Kill the broker, and start another on what is on the disk."""
+        for mule in self.spawned.values():
+            if mule.alive:
+                self.kill(mule)
+        self.spawned.clear()
+        self.pipes.clear()
+        self.vanished.clear()
+        self._unanswered.clear()
+        for actor in self.actors:
+            if actor.pipe is not None:
+                self._reconnect(actor)
+        self._recover()
+
+    def _recover(self) -> None:
+        if self.durable:
+            self.disk.crash()
+        else:
+            self.disk = self._new_disk()
+        self.ledger.crashed(self.disk.recover())
+        self.revive()
+        self.check()
+
+    # What the ledger is told.
+
+    def heard(self, actor: Actor) -> None:
+        if isinstance(actor, SimClient):
+            claim(actor.outbox.error is None, "a client is turned away", actor, actor.outbox.error)
+            self.ledger.answered(actor)
+        elif actor.link.error is not None:
+            claim(actor.link.error.code in ("number-in-use", "not-permitted"), "a mule is turned away", actor)
+            self.kill(actor)
+        elif isinstance(actor, SimMule) and actor.inbox.gone:
+            self.kill(actor)
+
+    def start(self, delivery: Delivery, mule: SimMule) -> None:
+        self._note(mule, "works on", delivery.body)
+        claim(delivery.epoch == mule.inbox.epoch, "taken up after its epoch", delivery, mule)
+        if self.registered(mule):
+            for other in self.actors:
+                if isinstance(other, SimMule) and other is not mule and self.registered(other):
+                    bodies = [held.body for held in other.hands()]
+                    claim(delivery.body not in bodies, "in two hands", delivery, mule, other)
+        self.ledger.started(delivery.body)
+        if str(delivery.body).startswith("poison"):
+            self.doomed[mule] = None
+
+    def finish(self, delivery: Delivery, mule: SimMule) -> None:
+        self._note(mule, "has finished", delivery.body)
+        self.ledger.finished(delivery.body, Hand(mule.session, delivery.epoch))
+
+    def registered(self, actor: SimMule) -> Mule | None:
+        """Return the broker's view of a mule, if both believe in the same session and epoch."""
+        mule = self.broker.roster.at(actor.pipe.peer) if actor.pipe else None
+        return mule if mule and mule.epoch == actor.inbox.epoch and actor.link.state == "up" else None
+
+    def _saving(self, changes: Changes) -> None:
+        self.ledger.saving(changes)
+        if changes.batch:
+            self._unanswered[changes.batch] = [message[2] for message in changes.messages]
+
+    def send(self, effect: Send) -> None:
+        peer, frame = effect
+        self._note("to", peer.decode(), frame)
+        if isinstance(frame, Deliver):
+            mule = self.broker.roster.at(peer)
+            claim(mule, "delivered to a stranger", frame)
+            self.ledger.delivering(frame.parcels, Hand(cast(Mule, mule).session, frame.epoch))
+        pipe = self.pipes.get(peer)
+        if pipe is None or pipe.ended:
+            self.vanished.append(peer)
+        elif pipe.open:
+            pipe.to_peer.append(encode(frame))
+
+    # What moves.
+
+    def carry(self, pipe: Pipe) -> None:
+        if pipe.to_broker:
+            frame = decode(pipe.to_broker.popleft())
+            self._tidy(pipe)
+            if isinstance(frame, Return):
+                self._return(pipe, frame)
+            self._note("from", pipe.peer.decode(), frame)
+            self.happened(FrameReceived(pipe.peer, frame))
+
+    def _return(self, pipe: Pipe, frame: Return) -> None:
+        mule = self.broker.roster.at(pipe.peer)
+        if mule is not None and frame.epoch == mule.epoch:
+            self.ledger.returned([id for id in frame.ids if id in mule.in_flight])
+
+    def inject(self, actor: Actor, frame: Frame) -> None:
+        """Put a frame into an actor's connection that its session would not send."""
+        if actor.pipe is not None:
+            actor.pipe.to_broker.append(encode(frame))
+
+    def happened(self, event: Event) -> None:
+        if isinstance(event, BatchSaved | BatchLost):
+            self._note(event)
+            del self._unanswered[event.batch]
+        super().happened(event)
+
+    def turn(self) -> bool:
+        for mule in list(self.hung_up):
+            self.hear(mule)
+        self.disk.commit()
+        moved = super().turn()
+        return moved or not (self.disk.full or self.disk.idle())
+
+    def tick(self) -> None:
+        due = self.broker.next_deadline()
+        effects = self.broker.tick(self.clock.now())
+        claim(not effects or self.clock.mono >= due, "something was done before it was due", effects, due)
+        self.perform(effects)
+        self.check()
+
+    def perform(self, effects: Iterable[Effect]) -> None:
+        super().perform(effects)
+        self.ledger.delivered()
+
+    # What must hold.
+
+    def check(self) -> None:
+        super().check()
+        books = {message[2] for queue in self.broker.dispatch.queues.values() for message in queue.ready}
+        books.update(message[2] for message in self.broker.redelivery.delays)
+        for bodies in self._unanswered.values():
+            books.update(bodies)
+        for mule in self.broker.roster:
+            messages = mule.in_flight.values()
+            books.update([message[2] for message in messages])
+            alone = len(messages) < 2 or all(message[3] == 1 for message in messages)
+            claim(alone, "delivered again, and not alone", mule)
+        self.ledger.check(books, {dead.message[2] for dead in self.broker.dead.values()})
+
+    def check_rest(self) -> None:
+        """When nothing moves: no message waits, in a queue or at a busy mule, while a mule could have it."""
+        for idle, mule in self._mules():
+            for queue in mule.queues:
+                if self._could_take(idle, mule, queue.source):
+                    claim(not queue.ready, "waits although a mule is idle", queue, idle)
+                    for message in self._unstarted(queue.name):
+                        claim(False, "waits at a mule although another is idle", message, idle)
+
+    def _unstarted(self, name: str) -> Iterator[Message]:
+        """Yield the messages of a queue that are in a mule's hands, and none of its threads works on."""
+        for actor, mule in self._mules():
+            started = actor.ids()
+            for id, message in mule.in_flight.items():
+                if message[1] == name and id not in started:
+                    yield message
+
+    def _mules(self) -> Iterator[tuple[SimMule, Mule]]:
+        for actor in self.actors:
+            if isinstance(actor, SimMule) and not actor.frozen and (mule := self.registered(actor)):
+                yield actor, mule
+
+    def _could_take(self, actor: SimMule, mule: Mule, source: int) -> bool:
+        if self.broker.stopping or not any(thread.waits_for(source) for thread in actor.threads):
+            return False
+        again = any(message[3] > 1 for message in mule.in_flight.values())
+        return not mule.in_flight or not (again or any(queue.head_alone() for queue in mule.queues))
+
+
+def brief(value: object) -> str:
+    """Return a frame in one short line: without what is empty, and without what matters to machines only."""
+    if isinstance(value, tuple):
+        words = " ".join(brief(item) for item in value if item and not isinstance(item, dict | bytes))
+        return f"{type(value).__name__} {words}" if hasattr(value, "_fields") else f"({words})"
+    return str(value)
+
+
+def _shorten(pipe: Pipe, length: int) -> None:
+    while len(pipe.to_broker) > length:
+        pipe.to_broker.pop()
