@@ -366,6 +366,25 @@ def test_mercy_runs_out(make: Make) -> None:
         assert grandchild.dies()
 
 
+def test_reload_is_a_sigterm_and_everybody_comes_back(make: Make) -> None:
+    rig = make(DEAF, FOR_EVER)
+    rig.start()
+    rig.pump(lambda: len(rig.texts()) == 1)
+    rig.supervisor.reload(rig.now)
+    (gone,) = rig.await_exits(1)
+    assert (gone.number, gone.status) == (2, -signal.SIGTERM)
+    assert [event.number for event in rig.advance() if isinstance(event, MuleSpawned)] == [2]
+    rig.supervisor.reload(rig.now)
+    rig.await_exits(2)
+    rig.advance()
+    rig.now = 1000.0 + MERCY
+    rig.supervisor.tick(rig.now)
+    assert [(exit.number, exit.status) for exit in rig.await_exits(3)][2] == (1, -signal.SIGKILL)
+    assert [event.number for event in rig.advance() if isinstance(event, MuleSpawned)] == [1]
+    assert rig.supervisor.next_deadline() is None
+    assert rig.supervisor.running() == 2
+
+
 def test_kill_is_at_once(make: Make) -> None:
     rig = make(DEAF, FOR_EVER)
     rig.start()

@@ -17,7 +17,7 @@ from typing import Any, NamedTuple, cast
 
 from zmule.core import greeting
 from zmule.core.dispatch import Dispatcher
-from zmule.core.effects import Bury, Effect, Forget, Note, Publish, Recovery, Send
+from zmule.core.effects import Bury, Effect, Forget, Note, Publish, Recovery, Reload, Send, Stop
 from zmule.core.events import (
     BatchLost,
     BatchSaved,
@@ -124,6 +124,8 @@ class Broker:
         self.questions: dict[str, Callable[[Asked], Any]] = {
             "ping": lambda _: None,
             "status": lambda _: status(self, self.now),
+            "stop": lambda asked: self._order(asked, Stop()),
+            "reload": lambda asked: self._order(asked, Reload()),
             **self.services.questions(),
         }
         self.dispatch.queue(ANY).unread_since = now.wall
@@ -273,6 +275,11 @@ class Broker:
         self.reads_changed(mule)
         self.send(peer, Welcome(PROTOCOL_VERSION, self.setup.id, mule.epoch, self._welcome_mule(mule)))
 
+    def reads_messages(self, mule: Mule) -> None:
+        """Let a mule read messages: it is not signal-only, or its application has taken it over."""
+        mule.reads = True
+        self.reads_changed(mule)
+
     def reads_changed(self, mule: Mule) -> None:
         """Let a mule read what it reads by now: signals that it has handlers for, then messages."""
         names = [*self.services.signals.queues(mule), *mule.reads_queues()]
@@ -403,9 +410,8 @@ class Broker:
         self._acknowledge(mule, frame.epoch, frame.acks)
         mule.report(frame.received, frame.waits, frame.buffered)
         if mule.threads[DIRECT | FARM] and not mule.reads:
-            mule.reads = True
-            self.reads_changed(mule)
-        if mule.waiting and not mule.settled and mule.programmed:
+            self.reads_messages(mule)
+        if mule.waiting and not mule.settled and (mule.programmed or mule.threads[DIRECT | FARM]):
             self._settle(mule)
         self.dispatch.feed(mule)
         self._settle_state(mule)
@@ -448,12 +454,13 @@ class Broker:
         if not mule.reads:
             mule.reads = False
             self._bury_all(mule_queue(mule.number), f"mule {mule.number} is signal-only: it reads none")
-        mule.turn("joined")
         self._settle_state(mule)
 
     def _settle(self, mule: Mule) -> None:
         mule.settled = True
         self.services.settled(mule)
+        if not mule.programmed:
+            mule.turn("joined")
 
     def _settle_state(self, mule: Mule) -> None:
         """Make idle and busy true again: idle is a mule with nothing in its hands and a thread that waits."""
@@ -557,6 +564,11 @@ class Broker:
         else:
             if answer is not LATER:
                 self.send(peer, Answer(frame.request, "", answer))
+
+    def _order(self, asked: Asked, effect: Stop | Reload) -> None:
+        if self.roster.at(asked.peer) is None:
+            raise NotPermitted("only mules and workers may stop or reload the mules")
+        self.do(effect)
 
     def manned(self) -> bool:
         """Return whether every configured mule is at its work, or given up."""

@@ -119,6 +119,14 @@ class Unwatch(NamedTuple):
     path: str
 
 
+class Stop(NamedTuple):
+    """Have the daemon end, and its mules; `StopRequested` follows."""
+
+
+class Reload(NamedTuple):
+    """Have all mules of the configuration started anew, each when it has finished its work."""
+
+
 class Note(NamedTuple):
     """Tell the operator: `level` is that of Python's logging, `text` one line."""
 
@@ -126,4 +134,4 @@ class Note(NamedTuple):
     text: str
 
 
-Effect = Changes | Save | Forget | Bury | Send | Publish | Watch | Unwatch | Note
+Effect = Changes | Save | Forget | Bury | Send | Publish | Watch | Unwatch | Stop | Reload | Note

@@ -101,7 +101,8 @@ class Inbox(Link):
         self.publish: tuple[tuple[str, str], ...] = ()
         self.stop_asked = False
         self.gone = False
-        self._program, self._pid, self._token = program, pid, token
+        self.program = program
+        self._pid, self._token = pid, token
         self._buffers: dict[str, deque[Delivery]] = {}
         self._sources: list[tuple[int, deque[Delivery]]] = []
         self._waiters: dict[Waiter, None] = {}
@@ -187,6 +188,16 @@ class Inbox(Link):
         asked = (what, *arguments)
         self._wants = {want: None for want in self._wants if want[: len(asked)] != asked}
 
+    def inherit(self, former: Inbox) -> None:
+        """Want what another session wanted: that of a process that this one is a fork of."""
+        self._wants = dict(former._wants)
+        self._remind()
+
+    def _remind(self) -> None:
+        for what, *arguments in self._wants:
+            self.questions.remind(what, tuple(arguments))
+        self._news = True
+
     def settle(self) -> None:
         """The application is loaded: what reads messages in it has begun to by now."""
         self._settled = self._news = True
@@ -201,7 +212,7 @@ class Inbox(Link):
         return {
             "number": self.number,
             "farms": self.farms,
-            "program": self._program,
+            "program": self.program,
             "pid": self._pid,
             "token": self._token,
         }
@@ -227,9 +238,7 @@ class Inbox(Link):
         self._settled_said = False
         self._unprobed = list(self._probes)
         self.questions.again()
-        for what, *arguments in self._wants:
-            self.questions.remind(what, tuple(arguments))
-        self._news = True
+        self._remind()
 
     def work(self, now: float) -> list[Frame]:
         if not self._news:

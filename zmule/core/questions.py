@@ -4,7 +4,13 @@ from __future__ import annotations
 
 from typing import Any
 
+import msgpack
+
 from zmule.core.frames import Answer, Ask
+from zmule.errors import WrongValue
+
+MAX_ARGUMENTS = 32 << 10
+"""Longest arguments of a question, in bytes: a path of several thousand characters fits."""
 
 
 class Questions:
@@ -22,7 +28,12 @@ class Questions:
         return bool(self._open)
 
     def ask(self, what: str, arguments: tuple[Any, ...]) -> int:
-        """Put a question; return the number that its answer bears."""
+        """Put a question; return the number that its answer bears.
+
+        Raises:
+            WrongValue: an argument is one that cannot travel.
+        """
+        _check(what, arguments)
         self._last += 1
         self._open[self._last] = Ask(self._last, what, arguments)
         self._unsent.append(self._last)
@@ -62,3 +73,13 @@ class Questions:
         """Take in an answer; one that nobody waits for is dropped."""
         if self._open.pop(answer.request, None) is not None:
             self._answers[answer.request] = answer
+
+
+def _check(what: str, arguments: tuple[Any, ...]) -> None:
+    """Refuse here what would fail in the thread that sends, and cost the session."""
+    try:
+        length = len(msgpack.packb(arguments))
+    except (TypeError, ValueError, OverflowError) as error:
+        raise WrongValue(f"an argument of {what} cannot travel: {error}") from None
+    if length > MAX_ARGUMENTS:
+        raise WrongValue(f"the arguments of {what} have {length} bytes, the limit is {MAX_ARGUMENTS}")

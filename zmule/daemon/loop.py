@@ -18,7 +18,20 @@ import zmq
 
 from zmule.connection import READ
 from zmule.core.broker import Broker
-from zmule.core.effects import Bury, Changes, Effect, Forget, Note, Publish, Save, Send, Unwatch, Watch
+from zmule.core.effects import (
+    Bury,
+    Changes,
+    Effect,
+    Forget,
+    Note,
+    Publish,
+    Reload,
+    Save,
+    Send,
+    Stop,
+    Unwatch,
+    Watch,
+)
 from zmule.core.events import (
     BatchLost,
     BatchSaved,
@@ -176,6 +189,10 @@ class Loop:
     def _unwatch(self, effect: Unwatch) -> None:
         self._monitors.remove(effect.path)
 
+    def _reload(self, _: Reload) -> None:
+        log.info("a mule or worker has asked for it: starting all mules anew")
+        self._supervisor.reload(time.monotonic())
+
     def _note(self, effect: Note) -> None:
         log.log(logging.getLevelNamesMapping()[effect.level.upper()], effect.text)
 
@@ -185,7 +202,14 @@ class Loop:
             log.warning("%s again: killing what is left", name)
             self._supervisor.kill()
             return
-        log.info("%s: stopping", name)
+        self._wind_up(name)
+
+    def _stop(self, _: Stop) -> None:
+        if not self._stopping:
+            self._wind_up("a mule or worker has asked for it")
+
+    def _wind_up(self, why: str) -> None:
+        log.info("%s: stopping", why)
         self._stopping = True
         self._notifier.stopping()
         self._happened([StopRequested()])
@@ -208,5 +232,7 @@ _PERFORM: dict[type[Effect], Callable[..., None]] = {
     Bury: Loop._bury,
     Watch: Loop._watch,
     Unwatch: Loop._unwatch,
+    Stop: Loop._stop,
+    Reload: Loop._reload,
     Note: Loop._note,
 }

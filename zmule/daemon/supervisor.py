@@ -98,13 +98,14 @@ class _Child:
 class _Mule:
     """A configured mule: its process if it has one, else when it gets one, if ever."""
 
-    __slots__ = ("argv", "child", "due", "number", "respawn")
+    __slots__ = ("argv", "child", "due", "mercy_ends", "number", "respawn")
 
     def __init__(self, number: int, argv: list[str]) -> None:
         self.number = number
         self.argv = argv
         self.child: _Child | None = None
         self.due: float | None = None
+        self.mercy_ends: float | None = None
         self.respawn = Respawn()
 
 
@@ -168,12 +169,17 @@ class Supervisor:
         """Start the mules whose time has come, and kill those whose mercy has run out."""
         if self._mercy_ends is not None and now >= self._mercy_ends:
             self.kill()
+        for mule in self._mules:
+            if mule.mercy_ends is not None and now >= mule.mercy_ends and mule.child is not None:
+                mule.mercy_ends = None
+                mule.child.slay()
         due = [mule for mule in self._mules if mule.due is not None and mule.due <= now]
         return [event for mule in due for event in self._spawn(mule, now)]
 
     def next_deadline(self) -> float | None:
         """Return when `tick` has something to do, if ever."""
         deadlines = [mule.due for mule in self._mules if mule.due is not None]
+        deadlines += [mule.mercy_ends for mule in self._mules if mule.mercy_ends is not None]
         if self._mercy_ends is not None:
             deadlines.append(self._mercy_ends)
         return min(deadlines, default=None)
@@ -186,6 +192,13 @@ class Supervisor:
         self._mercy_ends = now + self._mercy
         for child in self._children():
             child.terminate()
+
+    def reload(self, now: float) -> None:
+        """Send SIGTERM to all mules, which are respawned; kill after `mercy` seconds who is left."""
+        for mule in self._mules:
+            if mule.child is not None and mule.mercy_ends is None and not self._stopping:
+                mule.mercy_ends = now + self._mercy
+                mule.child.terminate()
 
     def kill(self) -> None:
         """Kill all mules and their process groups at once, and respawn none. Their ends come as events."""
@@ -240,7 +253,7 @@ class Supervisor:
         child.slay()
         status = child.reap()
         self._finish_output(mule, child)
-        mule.child = None
+        mule.child = mule.mercy_ends = None
         return status
 
     def _plan(self, mule: _Mule, now: float, *, clean: bool, how: str) -> list[Event]:
