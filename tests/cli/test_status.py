@@ -42,6 +42,9 @@ def status(**changes: Any) -> dict[str, Any]:
         "mules": [mule(1)],
         "farms": {"busy": [1, 2]},
         "queues": {"any": queue(no_reader_since=None)},
+        "signals": [],
+        "timers": [],
+        "locks": [],
         "dead": {"count": 0},
         "totals": dict.fromkeys(names, 0),
     } | changes

@@ -104,7 +104,7 @@ def make_console() -> Console:
 def picture(status: Status, error: BrokerUnavailable | None = None) -> RenderableType:
     """Return what to draw: the status, or the last one known if the broker is out of reach."""
     parts: list[RenderableType] = [Text(str(error), "bold red")] if error else []
-    parts += [head(status), totals(status)]
+    parts += [head(status), *services(status), totals(status)]
     parts += [table(status) for table in (mules, queues, farms) if status[table.__name__]]
     return Group(*(part for item in parts for part in (item, "")))
 
@@ -124,6 +124,14 @@ def head(status: Status) -> Text:
     if broker["stopping"]:
         text.append("  stopping", STATE_STYLES["stopping"])
     return text.append("\n" + "  ".join(broker["endpoints"]), "not bold")
+
+
+def services(status: Status) -> list[Text]:
+    """Return how much there is besides messages, if anything."""
+    held = sum(lock["holder"] is not None for lock in status["locks"])
+    counts = {"signal": len(status["signals"]), "timer": len(status["timers"]), "held lock": held}
+    words = [f"{number} {name}{'' if number == 1 else 's'}" for name, number in counts.items()]
+    return [Text("  ".join(words))] if any(counts.values()) else []
 
 
 def totals(status: Status) -> Table:

@@ -1,4 +1,4 @@
-"""The `zmule` command: look at a broker, and run a program as one of its mules."""
+"""The `zmule` command: look at a broker, raise signals, and run a program as one of its mules."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from typing import Annotated
 
 import typer
 
-from zmule.cli import common, options
+from zmule.cli import common, options, signals
 from zmule.clients.sync import DEFAULT_TIMEOUT, Client
 from zmule.core.greeting import MAX_NUMBER, is_farm_name
 from zmule.errors import ConfigError
@@ -117,6 +117,10 @@ def run(
     os.environ["ZMULE_ENDPOINT"] = mule.endpoint
     common.tell(f"zmule: {program} is mule {mule.mule_id} of {mule.endpoint}\n")
     runner.run(mule, runner.load(program))
+
+
+for command in signals.COMMANDS:
+    app.command()(command)
 
 
 def check_program(program: str) -> None:

@@ -152,7 +152,7 @@ app.command(epilog=EPILOG, context_settings={"allow_extra_args": True})(_run)
 
 
 def summary(config: Config) -> str:
-    """Return the configuration as `--check` shows it: tables of endpoints, settings, mules and farms."""
+    """Return the configuration as `--check` shows it: a table of each kind of thing."""
     endpoints = zip(config.endpoints, config.publish, strict=True)
     mules = [
         (str(mule.number), mule.program or "(signal-only)", _farms_of(config, mule.number), mule.ack)
@@ -165,7 +165,19 @@ def summary(config: Config) -> str:
         _table(("MULE", "PROGRAM", "FARMS", "ACK"), mules) if mules else "no mules",
         _table(("FARM", "MULES", "ACK"), farms) if farms else "no farms",
     ]
+    if raisers := list(_raisers(config)):
+        tables.append(_table(("SIGNAL", "SOURCE", "WHEN"), raisers))
     return "\n\n".join(tables)
+
+
+def _raisers(config: Config) -> Iterator[tuple[str, str, str]]:
+    for timer in config.timers:
+        times = f", {timer.iterations} times" if timer.iterations else ""
+        yield str(timer.signal), "timer", f"every {timer.seconds:g} s{times}"
+    for cron in config.crons:
+        yield str(cron.signal), "cron", f"{cron.when} {cron.zone}".rstrip()
+    for filemon in config.filemons:
+        yield str(filemon.signal), "filemon", filemon.path
 
 
 def _values(config: Config) -> Iterator[tuple[str, str]]:
