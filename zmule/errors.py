@@ -57,6 +57,12 @@ class QueueFull(ZmuleError):
     exit_code = 75
 
 
+class UnknownLetter(ZmuleError):
+    """There is no dead letter of that id."""
+
+    code = "unknown-letter"
+
+
 class StoreUnavailable(ZmuleError):
     """The broker's store cannot write at present; nothing was queued. Try again later."""
 

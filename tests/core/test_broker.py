@@ -193,7 +193,7 @@ def test_what_is_delivered_again_travels_alone() -> None:
 
 
 def test_poison_is_buried_and_only_poison() -> None:
-    w = world(max_deliveries=3)
+    w = world(max_deliveries=3, backoff=0.0)
     send(w, "any", "good", "poison", "fine")
     handled = []
     for _ in range(10):
@@ -296,8 +296,11 @@ def test_a_full_queue_refuses_the_rest_and_says_its_limit() -> None:
 
 def test_a_queue_is_full_by_bytes_too() -> None:
     w = world(queue_bytes=10)
-    client = send(w, "any", "12345", "123456", "12345")
-    assert [refusal.sequence for refusal in refusals(client)] == [2]
+    client = send(w, "any", "12345", "12345è", "12345")
+    assert [refusal.sequence for refusal in refusals(client)] == [2, 3]
+    client.send("any", "12345")
+    w.settle()
+    assert w.broker.left() == 2
 
 
 def test_a_message_over_the_limit_is_refused_alone() -> None:

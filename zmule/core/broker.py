@@ -12,12 +12,13 @@ session and nobody else anything.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping
-from itertools import starmap
+from itertools import starmap, takewhile
 from typing import Any, NamedTuple, cast
 
 from zmule.core import greeting
+from zmule.core.dead import DeadLetters
 from zmule.core.dispatch import Dispatcher
-from zmule.core.effects import Bury, Effect, Forget, Note, Publish, Recovery, Reload, Send, Stop
+from zmule.core.effects import Changes, Effect, Forget, Note, Publish, Recovery, Reload, Send, Stop
 from zmule.core.events import (
     BatchLost,
     BatchSaved,
@@ -31,8 +32,9 @@ from zmule.core.events import (
     PathRefused,
     PathWatched,
     Peer,
-    PeerVanished,
+    PeersVanished,
     StopRequested,
+    Undelivered,
 )
 from zmule.core.frames import (
     DIRECT,
@@ -63,7 +65,9 @@ from zmule.core.frames import (
 from zmule.core.instant import Instant
 from zmule.core.intake import Intake, Pending
 from zmule.core.mules import FarmSetup, Mule, MuleSetup, Roster
-from zmule.core.queues import ANY, Dead, Message, again, farm_queue, mule_queue
+from zmule.core.queues import ANY, Dead, Message, farm_queue, mule_queue, source_of
+from zmule.core.redelivery import Redelivery
+from zmule.core.room import Room
 from zmule.core.senders import Sender, Senders
 from zmule.core.services import LATER, Asked, Schedules, Services
 from zmule.core.status import status
@@ -79,7 +83,12 @@ class Limits(NamedTuple):
     max_message: int = 1 << 20
     queue_messages: int = 2_000_000
     queue_bytes: int = 1 << 30
+    total_messages: int = 5_000_000
+    total_bytes: int = 2 << 30
+    queue_ttl: float = 0.0
     max_deliveries: int = 5
+    backoff: float = 1.0
+    max_dead: int = 100_000
     heartbeat: float = 3.0
     heartbeat_timeout: float = 10.0
 
@@ -89,7 +98,7 @@ class Setup(NamedTuple):
 
     `id` is 16 bytes of its own; `about` goes into its status as it stands; `publish` pairs each endpoint
     with the one its broadcasts leave by; `schedules` makes those of crons; `locks` is the highest number
-    of a lock.
+    of a lock; `ttls` are the queues whose messages expire otherwise than by the limits.
     """
 
     id: bytes
@@ -100,6 +109,12 @@ class Setup(NamedTuple):
     about: Mapping[str, Any] = {}
     schedules: Schedules | None = None
     locks: int = 0
+    ttls: Mapping[str, float] = {}
+
+    def ttl(self, queue: str) -> float:
+        """Return how many seconds a message may wait in that queue, 0 for ever, as signals may."""
+        waits = source_of(queue) in (DIRECT, FARM)
+        return self.ttls.get(queue, self.limits.queue_ttl) if waits else 0.0
 
 
 class Broker:
@@ -111,13 +126,19 @@ class Broker:
         self.started = self.now = now
         self.roster = Roster(setup.mules, setup.farms)
         self.senders = Senders()
-        self.dispatch = Dispatcher(farm_queue(farm.name) for farm in setup.farms if farm.early)
+        early = [farm_queue(farm.name) for farm in setup.farms if farm.early]
+        self.dispatch = Dispatcher(early, setup.ttl)
+        self.dispatch.now, self.dispatch.offset = now.mono, now.wall - now.mono
         self.services = Services(self, setup.schedules, setup.locks)
-        self.intake = Intake(self.roster, self.dispatch, self.services.signals, self.limits)
+        self.room = Room(self)
+        self.intake = Intake(self.roster, self.dispatch, self.services.signals, self.room, self.limits)
         self.dead: dict[int, Dead] = {}
+        self.letters = DeadLetters(self)
+        self.redelivery = Redelivery(self)
         self.acked = 0
         self.stopping = False
-        self._epoch = 0
+        # Epochs of two brokers are never the same: what the former had delivered is not this one's.
+        self._epoch = int.from_bytes(setup.id[:5]) << 20
         self._broadcast = 0
         self._housekeeping = now.mono + HOUSEKEEPING_SECONDS
         self._effects: list[Effect] = []
@@ -126,7 +147,9 @@ class Broker:
             "status": lambda _: status(self, self.now),
             "stop": lambda asked: self._order(asked, Stop()),
             "reload": lambda asked: self._order(asked, Reload()),
+            "room": self.room.ask,
             **self.services.questions(),
+            **self.letters.questions(),
         }
         self.dispatch.queue(ANY).unread_since = now.wall
 
@@ -135,10 +158,10 @@ class Broker:
         self.intake.recover(recovery.next_id, len(recovery.messages) + len(recovery.dead))
         self.services.restore(recovery.facts)
         for mark in recovery.senders:
-            self.senders.restore(mark.session, mark.last, starmap(Refusal, mark.refusals))
-        for message in recovery.messages:
-            self.dispatch.restore(message)
-        self.dead.update((dead.message[0], dead) for dead in recovery.dead)
+            refusals = starmap(Refusal, mark.refusals)
+            self.senders.restore(mark.session, mark.last, refusals, self.now.mono)
+        self.redelivery.restore(recovery.messages)
+        self.letters.restore(recovery.dead)
 
     # What goes in and what comes out.
 
@@ -150,35 +173,51 @@ class Broker:
 
     def tick(self, now: Instant) -> list[Effect]:
         """Do what is due; return what is to be done about it, in order."""
-        self.now = now
-        while (mule := next(iter(self.roster.connected()), None)) and self._silent_since(mule) <= now.mono:
-            self._note(
-                "warning", f"mule {mule.number} has been silent for {self.limits.heartbeat_timeout:g} s"
-            )
-            peer = cast(Peer, mule.peer)
-            self._lose(mule)
-            self.send(peer, Reset("silent", "no heartbeat in time: register anew"))
+        self.now, self.dispatch.now = now, now.mono
+        self._give_up_silent()
         self.dispatch.recall_stale(now.mono)
         self.services.tick()
+        self.redelivery.tick()
         if now.mono >= self._housekeeping:
-            self.senders.expire(now.mono)
+            if gone := self.senders.expire(now.mono):
+                self.do(Changes(forgotten=gone))
             self._housekeeping = now.mono + HOUSEKEEPING_SECONDS
         return self._flush()
+
+    def _give_up_silent(self) -> None:
+        """Give up the mules that have not been heard of for too long."""
+        now, mules = self.now.mono, self.roster.connected()
+        silent = list(takewhile(lambda mule: self._silent_since(mule) <= now, mules))
+        peers = tuple(cast(Peer, mule.peer) for mule in silent)
+        for mule in silent:
+            silence = f"{self.limits.heartbeat_timeout:g} s"
+            self._note("warning", f"mule {mule.number} has been silent for {silence}")
+        self._vanished(PeersVanished(peers))
+        for peer in peers:
+            self.send(peer, Reset("silent", "no heartbeat in time: register anew"))
 
     def next_deadline(self) -> float:
         """Return when `tick` has something to do, on the monotonic clock."""
         deadlines = [self._housekeeping]
         if (mule := next(iter(self.roster.connected()), None)) is not None:
             deadlines.append(self._silent_since(mule))
-        for due in (self.services.next_deadline(), self.dispatch.next_deadline()):
-            if due is not None:
-                deadlines.append(due)
-        return min(deadlines)
+        timed = (self.services, self.dispatch, self.redelivery)
+        others = [each.next_deadline() for each in timed]
+        return min(deadlines + [due for due in others if due is not None])
 
     def _silent_since(self, mule: Mule) -> float:
         return mule.heard + self.limits.heartbeat_timeout
 
+    def steady(self) -> float:
+        """Return the time on the steady clock of `zmule.core.terms`."""
+        return self.dispatch.steady()
+
     def _flush(self) -> list[Effect]:
+        if self.dispatch.expired:
+            expired, self.dispatch.expired = self.dispatch.expired, []
+            self.letters.bury_expired(expired)
+        for asked in self.room.grant():
+            self.send(asked.peer, Answer(asked.request, "", None))
         for mule, parcels in self.dispatch.parcels():
             self.send(cast(Peer, mule.peer), Deliver(mule.epoch, parcels))
             self._settle_state(mule)
@@ -213,24 +252,39 @@ class Broker:
             self._reject(FrameRejected(peer, str(error)))
 
     def _reject(self, event: FrameRejected) -> None:
-        self._vanished(PeerVanished(event.peer))
+        self._vanished(PeersVanished((event.peer,)))
         self._note("warning", f"a peer broke the protocol: {event.reason}")
         self.send(event.peer, Reset(ProtocolError.code, event.reason))
 
-    def _vanished(self, event: PeerVanished) -> None:
-        self.senders.disconnect(event.peer, self.now.mono)
-        self.services.gone(event.peer)
-        mule = self.roster.at(event.peer)
-        if mule is not None:
+    def _vanished(self, event: PeersVanished) -> None:
+        mules = [mule for peer in event.peers if (mule := self.roster.at(peer)) is not None]
+        for mule in mules:
+            self.dispatch.detach(mule, self.now.wall)
+        for peer in event.peers:
+            self._gone(peer)
+        for mule in mules:
             if mule.in_flight:
                 self._note("warning", f"mule {mule.number} vanished with {len(mule.in_flight)} in flight")
             self._lose(mule)
 
+    def _undelivered(self, event: Undelivered) -> None:
+        mule = self.roster.at(event.peer)
+        if mule is not None and mule.epoch == event.frame.epoch:
+            self.dispatch.detach(mule, self.now.wall)
+            for parcel in event.frame.parcels:
+                self.dispatch.put_back(mule.release(parcel.ids))
+
     def vanished(self, peer: Peer, why: str) -> None:
         """Give up a peer that is still connected, and tell it."""
         self._note("warning", f"a peer {why}")
-        self._vanished(PeerVanished(peer))
+        self._vanished(PeersVanished((peer,)))
         self.send(peer, Reset("silent", why))
+
+    def _gone(self, peer: Peer) -> None:
+        """A connection is a client's no longer."""
+        self.senders.disconnect(peer, self.now.mono)
+        self.services.gone(peer)
+        self.room.gone(peer)
 
     def _stranger(self, peer: Peer) -> None:
         self.send(peer, Reset("unknown", "say HELLO first"))
@@ -248,8 +302,7 @@ class Broker:
 
     def _hello_client(self, peer: Peer, frame: Hello) -> None:
         floor, pid = greeting.client(frame.details)
-        self.senders.disconnect(peer, self.now.mono)
-        self.services.gone(peer)
+        self._gone(peer)
         sender = self.senders.connect(peer, frame.session, floor)
         sender.pid = pid
         details = {"max_message": self.limits.max_message, "heartbeat": float(self.limits.heartbeat)}
@@ -333,8 +386,7 @@ class Broker:
         if mule is not None:
             self._acknowledge(mule, frame.epoch, frame.acks)
             self._lose(mule)
-        self.senders.disconnect(peer, self.now.mono)
-        self.services.gone(peer)
+        self._gone(peer)
         self.send(peer, Farewell())
 
     def _registered(self, peer: Peer) -> bool:
@@ -350,19 +402,23 @@ class Broker:
         if sender is None:
             self._stranger(peer)
             return
-        save = self.intake.put(sender, frame, self.now.wall)
+        save = self.intake.put(sender, frame, self.steady())
         if save is None:
             self._confirm(sender, ())
         else:
             self._effects.append(save)
 
     def _saved(self, event: BatchSaved) -> None:
+        if self.letters.saved(event.batch):
+            return
         pending = self.intake.saved(event.batch)
         self._answered(pending)
         for name, messages in pending.messages:
-            self.dispatch.enqueue(name, messages)
+            self.redelivery.enqueue(name, messages)
 
     def _lost(self, event: BatchLost) -> None:
+        if self.letters.lost(event.batch, event.reason):
+            return
         pending = self.intake.lost(event.batch, event.reason)
         self._note("error", f"the store could not write: {event.reason}")
         self._answered(pending)
@@ -375,7 +431,7 @@ class Broker:
 
     def raise_signal(self, number: int) -> None:
         """Raise a signal that a timer, cron or file monitor has caused."""
-        save = self.intake.raised(number, self.now.wall)
+        save = self.intake.raised(number, self.steady())
         if save is not None:
             self._effects.append(save)
 
@@ -425,9 +481,10 @@ class Broker:
         if epoch == mule.epoch and ids:
             finished = mule.release(ids)
             mule.messages += len(finished)
-            self._finish(finished)
+            self.finish(finished)
 
-    def _finish(self, messages: list[Message]) -> None:
+    def finish(self, messages: list[Message]) -> None:
+        """Take messages off the books that are done with."""
         self.acked += len(messages)
         self.dispatch.account_for(messages)
         if messages:
@@ -436,7 +493,9 @@ class Broker:
     def _nack(self, peer: Peer, frame: Nack) -> None:
         mule = self._mule(peer)
         if mule is not None and frame.epoch == mule.epoch:
-            self._retry(mule.release(frame.ids), mule, f"mule {mule.number} failed with it")
+            reason = f"mule {mule.number} " + ("rejected it" if frame.dead else "failed with it")
+            messages = mule.release(frame.ids)
+            self.redelivery.retry(messages, mule, reason, delay=frame.delay, dead=frame.dead)
             self.dispatch.feed(mule)
 
     def _return(self, peer: Peer, frame: Return) -> None:
@@ -453,7 +512,9 @@ class Broker:
         self._settle(mule)
         if not mule.reads:
             mule.reads = False
-            self._bury_all(mule_queue(mule.number), f"mule {mule.number} is signal-only: it reads none")
+            queue = mule_queue(mule.number)
+            for message in self.dispatch.empty(queue):
+                self.letters.bury(message, self.roster.unread(queue) or "", 0)
         self._settle_state(mule)
 
     def _settle(self, mule: Mule) -> None:
@@ -480,35 +541,7 @@ class Broker:
         held = self.roster.disconnect(mule)
         mule.turn("vanished")
         self.dispatch.suspect(held)
-        self._retry(held, mule, f"mule {number} died with it")
-
-    def _retry(self, messages: list[Message], mule: Mule, reason: str) -> None:
-        """Deal with messages whose delivery came to nothing."""
-        back = []
-        for message in messages:
-            if self._is_early(mule, message):
-                self._finish([message])
-            elif message[3] < self.limits.max_deliveries:
-                back.append(again(message))
-            else:
-                spent = f"{reason}, at delivery {message[3]} of {self.limits.max_deliveries}"
-                self._bury(message, spent, mule.number)
-        self.dispatch.put_back(back)
-
-    def _is_early(self, mule: Mule, message: Message) -> bool:
-        """Return whether the message counted as done when it was delivered. A signal never does."""
-        queue = self.dispatch.queue(message[1])
-        return queue.early or (mule.early and queue.source in (DIRECT, FARM))
-
-    def _bury(self, message: Message, reason: str, number: int) -> None:
-        dead = self.dead[message[0]] = Dead(message, reason, number, self.now.wall)
-        self.dispatch.account_for([message])
-        self._effects.append(Bury(dead))
-        self._note("error", f"message {message[0]} of queue {message[1]} is a dead letter: {reason}")
-
-    def _bury_all(self, name: str, reason: str) -> None:
-        for message in self.dispatch.empty(name):
-            self._bury(message, reason, 0)
+        self.redelivery.retry(held, mule, f"mule {number} died with it")
 
     # What the supervisor and the operator do.
 
@@ -582,24 +615,29 @@ class Broker:
 
     def left(self) -> int:
         """Return how many messages are on the books."""
-        return sum(queue.count for queue in self.dispatch.queues.values())
+        return self.dispatch.count
 
     # What must always hold.
 
     def validate(self) -> None:
         """Raise AssertionError if an invariant is broken; tests call it after every step."""
-        self.dispatch.validate(self.roster, self.intake.unsaved())
+        unsaved = self.intake.unsaved() + self.letters.rising()
+        self.dispatch.validate(self.roster, unsaved + len(self.redelivery.delays))
         self.services.validate()
+        for part in (self.letters, self.redelivery.delays, self.room):
+            part.validate()
         for mule in self.roster:
             assert mule.peer is not None or not mule.in_flight, f"{mule} is not connected"
-        on_books = sum(queue.count for queue in self.dispatch.queues.values()) - self.intake.unsaved()
-        assert self.intake.accepted == self.acked + len(self.dead) + on_books, "a message is lost or doubled"
+        kept = self.left() - unsaved + len(self.dead)
+        gone = self.acked + self.letters.dropped
+        assert self.intake.accepted == kept + gone, "a message is lost or doubled"
 
 
 _HANDLERS: dict[type[Event], Callable[..., None]] = {
     FrameReceived: Broker._received,
     FrameRejected: Broker._reject,
-    PeerVanished: Broker._vanished,
+    PeersVanished: Broker._vanished,
+    Undelivered: Broker._undelivered,
     BatchSaved: Broker._saved,
     BatchLost: Broker._lost,
     MuleSpawned: Broker._spawned,

@@ -14,21 +14,39 @@ mule leave as one frame.
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable, Sequence
 from itertools import groupby
+from math import inf
 from operator import itemgetter
 
-from zmule.core.frames import DIRECT, FARM, SIGNAL, STRAY, Parcel
+from zmule.core.deadlines import Deadlines
+from zmule.core.expiry import Expiry
+from zmule.core.frames import DIRECT, FARM, SIGNAL, STRAY, Body, Parcel
 from zmule.core.mules import Mule
 from zmule.core.prefetch import MOST_BYTES, STALE
-from zmule.core.queues import ANY, Message, Queue, by_death
+from zmule.core.queues import ANY, Message, Queue, by_death, byte_size
 
 
 class Dispatcher:
-    """The queues, and the mules that wait at them."""
+    """The queues, and the mules that wait at them.
 
-    def __init__(self, early: Iterable[str] = ()) -> None:
+    Args:
+        early: the queues whose messages count as done when they are delivered.
+        ttl: gives for the name of a queue how many seconds a message may wait in it, 0 for ever.
+
+    Attributes:
+        count, bytes: what is on the books of all queues.
+        expired: messages that have expired, and are in no queue any more; for the broker to take away.
+        now: the monotonic clock; `offset`: what the steady clock is ahead of it.
+    """
+
+    def __init__(self, early: Iterable[str] = (), ttl: Callable[[str], float] = lambda _: 0.0) -> None:
         self._early = frozenset(early)
+        self._ttl = ttl
+        self._sweeps: Deadlines[str] = Deadlines()
+        self.expired: list[Message] = []
+        self.count = 0
+        self.bytes = 0
         self.queues: dict[str, Queue] = {}
         self.paused = False
         self.delivered = 0
@@ -37,7 +55,7 @@ class Dispatcher:
         self._suspects: set[int] = set()
         self._hoarders: dict[Mule, None] = {}
         self._recalls: dict[Mule, int] = {}
-        self.now = 0.0
+        self.now = self.offset = 0.0
 
     def length(self, name: str) -> tuple[int, int]:
         """Return how many messages, and of how many bytes, a queue has on its books."""
@@ -48,7 +66,10 @@ class Dispatcher:
         """Return the queue of that name, made if need be."""
         queue = self.queues.get(name)
         if queue is None:
-            queue = self.queues[name] = Queue(name, self._suspects, early=name in self._early)
+            ttl = self._ttl(name)
+            expiry = Expiry(ttl) if ttl else None
+            queue = Queue(name, self._suspects, early=name in self._early, expiry=expiry)
+            self.queues[name] = queue
         return queue
 
     def read(self, mule: Mule, names: Iterable[str], wall: float) -> None:
@@ -82,13 +103,16 @@ class Dispatcher:
         """Put new messages at the tail of a queue, and hand out what can be."""
         queue = self.queue(name)
         queue.ready.extend(messages)
+        self._note_expiry(queue, messages[:1])
         self.serve(queue)
 
-    def restore(self, message: Message) -> None:
-        """Put a message that the store has kept into its queue; they come in the order of their numbers."""
-        queue = self.queue(message[1])
-        queue.account([message[2]])
-        queue.ready.append(message)
+    def restore(self, message: Message, *, ready: bool) -> None:
+        """Take up a message that the store has kept; they come in the order of their numbers."""
+        self.book(message[1], (message[2],))
+        if ready:
+            queue = self.queue(message[1])
+            queue.ready.append(message)
+            self._note_expiry(queue, [message])
 
     def suspect(self, messages: Iterable[Message]) -> None:
         """A mule has died with these messages: let each travel alone from here on."""
@@ -103,8 +127,9 @@ class Dispatcher:
     def put_back(self, messages: Iterable[Message]) -> None:
         """Put messages back at the head of their queues, and hand out what can be."""
         for name, group in groupby(sorted(messages, key=_queue_and_number), key=itemgetter(1)):
-            queue = self.queue(name)
-            queue.put_back(group)
+            queue, back = self.queue(name), list(group)
+            queue.put_back(back)
+            self._note_expiry(queue, back)
             self.serve(queue)
 
     def empty(self, name: str) -> list[Message]:
@@ -117,11 +142,19 @@ class Dispatcher:
     def account(self, messages: list[Message], sign: int = 1) -> None:
         """Count messages into (or, with `sign` -1, out of) the books of their queues."""
         for name, group in groupby(messages, key=itemgetter(1)):
-            self.queue(name).account([message[2] for message in group], sign)
+            self.book(name, [message[2] for message in group], sign)
+
+    def book(self, name: str, bodies: Sequence[Body], sign: int = 1) -> None:
+        """Count messages into (or, with `sign` -1, out of) the books of a queue."""
+        count, size = sign * len(bodies), sign * byte_size(bodies)
+        self.queue(name).account(count, size)
+        self.count += count
+        self.bytes += size
 
     def serve(self, queue: Queue) -> None:
         """Hand out a queue's messages for as long as a mule stands idle at it."""
         served: dict[Mule, None] = {}
+        self._prune(queue)
         while queue.ready and not self.paused:
             mule = next((mule for mule in queue.idle if self._may_take(mule, queue)), None)
             if mule is None:
@@ -131,15 +164,21 @@ class Dispatcher:
             served[mule] = None
         for mule in served:
             self._give_ahead(mule, queue)
+        if queue.ready and queue.source == SIGNAL:
+            for mule in list(self._hoarders):
+                self._overtake(mule)
 
     def feed(self, mule: Mule) -> None:
         """Give a mule all that its waiting threads can take, then let it stand idle for the rest."""
+        for queue in mule.queues:
+            self._prune(queue)
         while (signal := self._oldest_signal(mule)) is not None and not self.paused:
             self._hand(mule, signal, 1)
         for queue in mule.queues:
             while queue.ready and not self.paused and self._may_take(mule, queue):
                 self._hand(mule, queue)
         self._stand(mule)
+        self._overtake(mule)
         for queue in mule.queues:
             if queue.ready:
                 self._give_ahead(mule, queue)
@@ -179,12 +218,23 @@ class Dispatcher:
             return
         if mule.early or queue.early or not mule.pace.tastes & queue.source or queue.head_alone():
             return
+        if any(signal.ready for signal in mule.signal_queues):
+            return
         room = mule.pace.window - mule.ahead()
         fits = MOST_BYTES * queue.count // max(1, queue.bytes)
         if (most := min(room, fits)) > 0:
             self._hand(mule, queue, most)
             self._stand(mule)
             self._hoards(mule, (queue,))
+
+    def _overtake(self, mule: Mule) -> None:
+        """Let signals that are for this mule alone go past the messages that it was given ahead."""
+        while mule.ahead() and mule.pace.tastes & SIGNAL and not (self.paused or mule.alone):
+            waiting = [queue for queue in mule.signal_queues if queue.ready and queue.readers == 1]
+            queue = min(waiting, key=_head, default=None)
+            if queue is None or queue.source != SIGNAL or queue.head_alone():
+                return
+            self._hand(mule, queue, 1)
 
     def _recall_for(self, queue: Queue) -> None:
         """A mule stands idle at the queue: let who has most of it share."""
@@ -207,6 +257,44 @@ class Dispatcher:
         for queue in mule.queues:
             queue.hoarders.pop(mule, None)
 
+    def sweep(self) -> None:
+        """Let go of what has expired, and hand out what it kept waiting."""
+        for _, name in self._sweeps.pop_due(self.steady()):
+            queue = self.queues.get(name)
+            if queue is not None and queue.expiry is not None:
+                self.expired += queue.expiry.sweep(queue.ready, self.steady())
+                self._plan_sweep(queue)
+                self.serve(queue)
+                self._free(queue)
+
+    def expires_in(self) -> float | None:
+        """Return in how many seconds `sweep` has something to do."""
+        at = self._sweeps.next()
+        return None if at is None else at - self.steady()
+
+    def steady(self) -> float:
+        """Return the time on the steady clock of `zmule.core.terms`."""
+        return self.now + self.offset
+
+    def _note_expiry(self, queue: Queue, messages: list[Message]) -> None:
+        """Take note of messages that have come into the queue; those of one batch expire together."""
+        if queue.expiry is None:
+            if not any(message[6] and message[6].expires for message in messages):
+                return
+            queue.expiry = Expiry(0.0)
+        queue.expiry.note(messages)
+        self._plan_sweep(queue)
+
+    def _plan_sweep(self, queue: Queue) -> None:
+        at = queue.expiry.next if queue.expiry else inf
+        if at < (self._sweeps.get(queue.name) or inf):
+            self._sweeps.set(queue.name, at)
+
+    def _prune(self, queue: Queue) -> None:
+        """Take what has expired off the head of a queue."""
+        if queue.expiry is not None:
+            self.expired += queue.expiry.prune(queue.ready, self.steady())
+
     def parcels(self) -> list[tuple[Mule, tuple[Parcel, ...]]]:
         """Return, once, what was handed out: for each mule its parcels in order."""
         handed, self._handed = self._handed, {}
@@ -220,10 +308,11 @@ class Dispatcher:
     def _oldest_signal(self, mule: Mule) -> Queue | None:
         """Return the queue with the oldest of the signals that wait for the mule and that it may take."""
         ready = [queue for queue in mule.signal_queues if queue.ready and self._may_take(mule, queue)]
-        return min(ready, key=lambda queue: queue.ready[0][0], default=None)
+        return min(ready, key=_head, default=None)
 
     def _hand(self, mule: Mule, queue: Queue, most: int | None = None) -> None:
-        messages = queue.take(most or mule.room(queue.source))
+        messages = queue.take(most or mule.room(queue.source), self.steady())
+        self._prune(queue)
         alone = by_death(messages[0], self._suspects)
         if not mule.in_flight:
             mule.pace.begun(self.now)
@@ -238,7 +327,8 @@ class Dispatcher:
 
     def _free(self, queue: Queue) -> None:
         """Serve the mules that a message at the head has kept waiting, since it must travel alone."""
-        for mule in list(queue.idle):
+        waiting = {mule: None for one in self.queues.values() for mule in one.idle if queue in mule.queues}
+        for mule in waiting:
             self.feed(mule)
 
     def _stand(self, mule: Mule) -> None:
@@ -265,10 +355,18 @@ class Dispatcher:
             assert all(mule.room(queue.source) > 0 for mule in queue.idle), f"a busy mule is idle at {queue}"
             able = [mule for mule in queue.idle if self._may_take(mule, queue)]
             assert self.paused or not (queue.ready and able), f"{queue} waits although {able} stand idle"
-            hoarders = [mule for mule in queue.hoarders if mule.ahead() and not mule.pace.recalled]
-            assert not (able and hoarders), f"{hoarders} hoard what {able} stand idle for at {queue}"
+            hoarders = [mule for mule in queue.hoarders if mule.ahead()]
+            asked = any(mule.pace.recalled for mule in hoarders)
+            assert asked or not (able and hoarders), f"{hoarders} hoard what {able} stand idle for at {queue}"
         on_books = sum(queue.count for queue in self.queues.values())
+        assert self.count == on_books, "the sum of the books is wrong"
+        assert self.bytes == sum(queue.bytes for queue in self.queues.values())
+        assert not self.expired, "somebody has to bury what has expired"
         assert on_books == len(held) + len(ready) + unsaved, "the books are wrong"
+
+
+def _head(queue: Queue) -> int:
+    return queue.ready[0][0]
 
 
 def _pack(messages: list[Message]) -> tuple[Parcel, ...]:

@@ -97,10 +97,15 @@ class Report(NamedTuple):
 
 
 class Nack(NamedTuple):
-    """A mule failed with these messages: deliver them again."""
+    """A mule failed with these messages: deliver them again, or with `dead` never.
+
+    `delay` is for how many seconds not to deliver them, nil for the broker's own pause.
+    """
 
     epoch: int
     ids: tuple[int, ...]
+    delay: float | None = None
+    dead: bool = False
 
 
 class Return(NamedTuple):

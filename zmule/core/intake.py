@@ -15,10 +15,11 @@ from zmule.core.dispatch import Dispatcher
 from zmule.core.effects import Mark, Save
 from zmule.core.frames import Batch, Body, Put, Refusal
 from zmule.core.mules import Roster
-from zmule.core.queues import ANY, LAST_SIGNAL, Message, is_function
+from zmule.core.queues import ANY, LAST_SIGNAL, Message, byte_size, is_function
 from zmule.core.senders import Sender
 from zmule.core.signals import MOST_PENDING, Signals
 from zmule.core.terms import agreed
+from zmule.core.wire import MAX_REASON
 from zmule.errors import (
     NotProgrammed,
     ProtocolError,
@@ -32,7 +33,11 @@ from zmule.errors import (
 
 if TYPE_CHECKING:
     from zmule.core.broker import Limits
+    from zmule.core.room import Room
 
+
+UTF8_BYTES = 4
+"""Most that a character has in UTF-8."""
 
 RAISE = "signal:"
 """A sender raises signal 17 by a message for the queue `signal:17`."""
@@ -51,9 +56,12 @@ class Pending(NamedTuple):
 class Intake:
     """The way into the queues."""
 
-    def __init__(self, roster: Roster, dispatch: Dispatcher, signals: Signals, limits: Limits) -> None:
+    def __init__(
+        self, roster: Roster, dispatch: Dispatcher, signals: Signals, room: Room, limits: Limits
+    ) -> None:
         self._roster = roster
         self._signals = signals
+        self._room = room
         self._dispatch = dispatch
         self._limits = limits
         self._next_id = 1
@@ -85,17 +93,17 @@ class Intake:
         taken: list[tuple[str, list[Message]]] = []
         for sequence, batch in _unseen(frame, seen):
             if batch.queue.startswith(RAISE):
-                taken += self._raise_each(sequence, batch, refusals, wall)
-            elif bodies := self._admit(sequence, batch, refusals):
+                taken += self._raise_each(sender, sequence, batch, refusals, wall)
+            elif bodies := self._admit(sender, frame.floor, sequence, batch, refusals):
                 taken.append((batch.queue, self._number(batch, bodies, wall)))
         sender.refusals.extend(refusals)
         self.refused += len(refusals)
-        self._batch += 1
+        batch_number = self.next_batch()
         pending = Pending(sender, frame.first + seen, sender.taken, tuple(refusals), taken)
-        self._pending[self._batch] = pending
+        self._pending[batch_number] = pending
         marks = tuple((refusal.sequence, refusal.code, refusal.reason) for refusal in sender.refusals)
         messages = [message for _, run in taken for message in run]
-        return Save(self._batch, messages, Mark(sender.session, sender.taken, marks))
+        return Save(batch_number, messages, Mark(sender.session, sender.taken, marks))
 
     def raised(self, number: int, wall: float) -> Save | None:
         """Take a signal that a source has raised: where one waits already, that one will do."""
@@ -105,9 +113,14 @@ class Intake:
         taken = [self._raise(name, number, wall) for name in queues]
         if not taken:
             return None
+        batch = self.next_batch()
+        self._pending[batch] = Pending(None, 0, 0, (), taken)
+        return Save(batch, [message for _, run in taken for message in run], None)
+
+    def next_batch(self) -> int:
+        """Return the number of one more batch for the store."""
         self._batch += 1
-        self._pending[self._batch] = Pending(None, 0, 0, (), taken)
-        return Save(self._batch, [message for _, run in taken for message in run], None)
+        return self._batch
 
     def saved(self, batch: int) -> Pending:
         """Return the batch that the store now holds."""
@@ -124,7 +137,7 @@ class Intake:
             return pending._replace(messages=[])
         known = {refusal.sequence for refusal in pending.refusals}
         lost = [
-            Refusal(sequence, StoreUnavailable.code, f"the store cannot write: {reason}"[:1000])
+            Refusal(sequence, StoreUnavailable.code, f"the store cannot write: {reason}"[:MAX_REASON])
             for sequence in range(pending.first, pending.upto + 1)
             if sequence not in known
         ]
@@ -137,19 +150,19 @@ class Intake:
         return sum(len(messages) for pending in self._pending.values() for _, messages in pending.messages)
 
     def _raise_each(
-        self, sequence: int, batch: Batch, refusals: list[Refusal], wall: float
+        self, sender: Sender, sequence: int, batch: Batch, refusals: list[Refusal], wall: float
     ) -> list[tuple[str, list[Message]]]:
         """Take raises of a signal: each is a message in every queue that the signal goes to."""
         text = batch.queue.removeprefix(RAISE)
         if not text.isascii() or not text.isdecimal() or int(text) > LAST_SIGNAL:
-            self._refuse(sequence, batch.bodies, self._no_queue(batch.queue), refusals)
+            self._refuse(sender, sequence, batch, self._no_queue(batch.queue), refusals)
             return []
         number, taken = int(text), []
-        for place, body in enumerate(batch.bodies, sequence):
+        for place in range(sequence, sequence + len(batch.bodies)):
             queues = self._signals.route(number)
             if any(self._dispatch.length(name)[0] >= MOST_PENDING for name in queues):
                 full = QueueFull(f"signal {number} waits {MOST_PENDING} times already")
-                self._refuse(place, (body,), full, refusals)
+                refusals.append(_refusal(place, full))
             else:
                 taken += [self._raise(name, number, wall) for name in queues]
         return taken
@@ -160,62 +173,66 @@ class Intake:
     def _number(self, batch: Batch, bodies: tuple[Body, ...], wall: float) -> list[Message]:
         ids = range(self._next_id, self._next_id + len(bodies))
         self._next_id = ids.stop
-        self._dispatch.queue(batch.queue).account(bodies)
+        self._dispatch.book(batch.queue, bodies)
         shared = map(repeat, (1, wall, batch.headers, agreed(batch.options, wall)))
         return list(zip(ids, repeat(batch.queue), bodies, *shared, strict=False))
 
-    def _admit(self, sequence: int, batch: Batch, refusals: list[Refusal]) -> tuple[Body, ...]:
+    def _admit(
+        self, sender: Sender, floor: int, sequence: int, batch: Batch, refusals: list[Refusal]
+    ) -> tuple[Body, ...]:
         """Return the bodies that may go into the queue; note a refusal for each that may not."""
-        bodies = batch.bodies
-        error = self._closed(batch.queue)
+        bodies, queue = batch.bodies, batch.queue
+        error = self.closed(queue) or (sender.overtaking(queue, floor) if sender.full else None)
         if error is not None:
-            return self._refuse(sequence, bodies, error, refusals)
-        if max(map(len, bodies)) > self._limits.max_message or not self._fits(batch.queue, bodies):
-            return self._admit_each(sequence, batch, refusals)
+            return self._refuse(sender, sequence, batch, error, refusals)
+        size = byte_size(bodies)
+        if self._has_too_large(bodies, size) or self._room.refusal(queue, len(bodies), size):
+            return self._admit_each(sender, sequence, batch, refusals)
         return bodies
 
-    def _admit_each(self, sequence: int, batch: Batch, refusals: list[Refusal]) -> tuple[Body, ...]:
-        limits, (count, size) = self._limits, self._dispatch.length(batch.queue)
-        admitted: list[Body] = []
-        for place, body in enumerate(batch.bodies, sequence):
-            if len(body) > limits.max_message:
-                self._refuse(place, (body,), too_large(len(body), limits.max_message), refusals)
-            elif count >= limits.queue_messages or size + len(body) > limits.queue_bytes:
-                self._refuse(place, (body,), self._full(batch.queue, count, size), refusals)
+    def _has_too_large(self, bodies: tuple[Body, ...], size: int) -> bool:
+        most = self._limits.max_message
+        if size <= most or UTF8_BYTES * max(map(len, bodies)) <= most:
+            return False
+        return any(byte_size((body,)) > most for body in bodies)
+
+    def _admit_each(
+        self, sender: Sender, sequence: int, batch: Batch, refusals: list[Refusal]
+    ) -> tuple[Body, ...]:
+        most, admitted, total = self._limits.max_message, list[Body](), 0
+        for place, body in enumerate(batch.bodies):
+            size = byte_size((body,))
+            if size > most:
+                refusals.append(_refusal(sequence + place, too_large(size, most)))
+            elif error := self._room.refusal(batch.queue, 1, size, (len(admitted), total)):
+                rest = batch._replace(bodies=batch.bodies[place:])
+                self._refuse(sender, sequence + place, rest, error, refusals)
+                break
             else:
                 admitted.append(body)
-                count, size = count + 1, size + len(body)
+                total += size
         return tuple(admitted)
 
     def _refuse(
-        self, sequence: int, bodies: tuple[Body, ...], error: ZmuleError, refusals: list[Refusal]
+        self, sender: Sender, sequence: int, batch: Batch, error: ZmuleError, refusals: list[Refusal]
     ) -> tuple[Body, ...]:
-        reason = str(error)[:1000]
-        refusals.extend(Refusal(sequence + place, error.code, reason) for place in range(len(bodies)))
+        """Refuse a whole batch; if there was no room, also what follows until the sender knows."""
+        refusals.extend(_refusal(sequence + place, error) for place in range(len(batch.bodies)))
+        if isinstance(error, QueueFull):
+            sender.full[batch.queue] = sequence + len(batch.bodies) - 1
         return ()
-
-    def _fits(self, queue: str, bodies: tuple[Body, ...]) -> bool:
-        count, size = self._dispatch.length(queue)
-        return (
-            count + len(bodies) <= self._limits.queue_messages
-            and size + sum(map(len, bodies)) <= self._limits.queue_bytes
-        )
-
-    def _full(self, queue: str, count: int, size: int) -> QueueFull:
-        limits = f"{self._limits.queue_messages} messages, {self._limits.queue_bytes} bytes"
-        return QueueFull(f"queue {queue} is full: it holds {count} messages, {size} bytes (limits: {limits})")
 
     def _no_queue(self, queue: str) -> ProtocolError:
         return ProtocolError(f"there is no queue {queue[:50]!r}")
 
-    def _closed(self, queue: str, *, call: bool = False) -> ZmuleError | None:
+    def closed(self, queue: str, *, call: bool = False) -> ZmuleError | None:
         """Return why nobody may write to the queue, or None."""
         kind, _, name = queue.partition(":")
         if queue == ANY:
             return None
         if kind == "call":
             function, _, readers = name.partition(":")
-            return self._closed(readers, call=True) if is_function(function) else self._no_queue(queue)
+            return self.closed(readers, call=True) if is_function(function) else self._no_queue(queue)
         if kind == "farm":
             return None if self._roster.knows_farm(name) else UnknownFarm(f"there is no farm {name!r}")
         if kind != "mule" or not re.fullmatch(r"0|[1-9]\d{0,17}", name, re.ASCII):
@@ -226,6 +243,10 @@ class Intake:
         if mule.reads is False and not call:
             return NotProgrammed(f"mule {name} is signal-only: it reads no messages")
         return None
+
+
+def _refusal(sequence: int, error: ZmuleError) -> Refusal:
+    return Refusal(sequence, error.code, str(error)[:MAX_REASON])
 
 
 def _unseen(frame: Put, seen: int) -> Iterator[tuple[int, Batch]]:

@@ -238,6 +238,13 @@ class Roster:
         mule = self._mules.get(number)
         return mule if mule and (mule.configured or mule.peer is not None) else None
 
+    def unread(self, queue: str) -> str | None:
+        """Return why nobody ever reads the queue, or None: it is that of a mule that reads no messages."""
+        mule = self.known(int(queue[5:])) if queue.startswith("mule:") else None
+        if mule is None or mule.reads is not False:
+            return None
+        return f"mule {mule.number} is signal-only: it reads none"
+
     def connected(self) -> Iterable[Mule]:
         """Return the mules with a live session, the one not heard of for longest first."""
         return self._peers.values()

@@ -11,8 +11,10 @@ for the time in which a message that must travel alone waits for a mule to have 
 
 from __future__ import annotations
 
+from bisect import bisect
 from collections import deque
 from collections.abc import Container, Iterable, Sequence
+from contextlib import suppress
 from typing import TYPE_CHECKING, NamedTuple
 
 from zmule.core.frames import DIRECT, FARM, SIGNAL, STRAY, Body, Headers
@@ -20,6 +22,7 @@ from zmule.core.terms import Terms
 from zmule.errors import WrongValue
 
 if TYPE_CHECKING:
+    from zmule.core.expiry import Expiry
     from zmule.core.mules import Mule
 
 Message = tuple[int, str, Body, int, float, Headers | None, Terms | None]
@@ -27,6 +30,8 @@ Message = tuple[int, str, Body, int, float, Headers | None, Terms | None]
 `zmule.core.terms`, headers, terms of delivery)."""
 
 ANY = "any"
+FEW = 16
+"""Up to so many messages find their places in a queue one by one, more by a merge."""
 
 
 class Dead(NamedTuple):
@@ -96,6 +101,16 @@ def source_of(name: str) -> int:
     return DIRECT
 
 
+def byte_size(bodies: Sequence[Body]) -> int:
+    """Return how many bytes messages have on the wire: a text counts in UTF-8."""
+    with suppress(TypeError):
+        text = "".join(bodies)  # type: ignore[arg-type]
+        return len(text) if text.isascii() else len(text.encode())
+    with suppress(TypeError):
+        return len(b"".join(bodies))  # type: ignore[arg-type]
+    return sum(byte_size((body,)) for body in bodies)
+
+
 def again(message: Message) -> Message:
     """Return the message as it is to be delivered once more."""
     id, queue, body, attempt, born, headers, terms = message
@@ -115,6 +130,7 @@ class Queue:
         "bytes",
         "count",
         "early",
+        "expiry",
         "hoarders",
         "idle",
         "name",
@@ -124,8 +140,11 @@ class Queue:
         "unread_since",
     )
 
-    def __init__(self, name: str, suspects: Container[int], *, early: bool = False) -> None:
+    def __init__(
+        self, name: str, suspects: Container[int], *, early: bool = False, expiry: Expiry | None = None
+    ) -> None:
         self.name = name
+        self.expiry = expiry
         self.source = source_of(name)
         self.early = early
         self._suspects = suspects
@@ -140,19 +159,19 @@ class Queue:
     def __repr__(self) -> str:
         return f"<queue {self.name}: {len(self.ready)} of {self.count} ready>"
 
-    def account(self, bodies: Sequence[Body], sign: int = 1) -> None:
-        """Count messages in (or, with `sign` -1, out) of the books: ready and in flight."""
-        self.count += sign * len(bodies)
-        self.bytes += sign * sum(map(len, bodies))
+    def account(self, count: int, size: int) -> None:
+        """Count messages, and their bytes, in (or, if negative, out) of the books."""
+        self.count += count
+        self.bytes += size
 
-    def take(self, most: int) -> list[Message]:
-        """Take up to `most` from the head. A message that must travel alone comes alone."""
+    def take(self, most: int, now: float) -> list[Message]:
+        """Take up to `most` from the head, which has not expired. One that must travel alone comes alone."""
         if most == 1 or self.head_alone():
             return [self.ready.popleft()]
         taken: list[Message] = []
-        ready = self.ready
+        ready, expiry = self.ready, self.expiry
         for _ in range(min(most, len(ready))):
-            if by_death(ready[0], self._suspects):
+            if by_death(ready[0], self._suspects) or (expiry and expiry.expired(ready[0], now)):
                 break
             taken.append(ready.popleft())
         return taken
@@ -162,12 +181,17 @@ class Queue:
         return bool(self.ready) and by_death(self.ready[0], self._suspects)
 
     def put_back(self, messages: Iterable[Message]) -> None:
-        """Put messages back where their numbers belong: the head."""
-        back = sorted(messages, key=_number)
-        while self.ready and self.ready[0][0] < back[-1][0]:
-            back.append(self.ready.popleft())
-        back.sort(key=_number)
-        self.ready.extendleft(reversed(back))
+        """Put messages where their numbers belong: most often at the head."""
+        back, ready = sorted(messages, key=_number), self.ready
+        if not ready or back[-1][0] < ready[0][0]:
+            ready.extendleft(reversed(back))
+        elif len(back) <= FEW:
+            for message in back:
+                ready.insert(bisect(ready, message[0], key=_number), message)
+        else:
+            merged = sorted([*back, *ready], key=_number)
+            ready.clear()
+            ready.extend(merged)
 
 
 def _number(message: Message) -> int:

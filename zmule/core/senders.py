@@ -13,7 +13,7 @@ from collections.abc import Iterable, Iterator
 
 from zmule.core.events import Peer
 from zmule.core.frames import Refusal
-from zmule.errors import ProtocolError
+from zmule.errors import ProtocolError, QueueFull
 
 WINDOW = 65_536
 """Most messages that a sender may have unconfirmed; older refusals are forgotten."""
@@ -24,20 +24,40 @@ SESSION_SECONDS = 3600.0
 
 
 class Sender:
-    """One sender's session."""
+    """One sender's session.
 
-    __slots__ = ("confirmed", "left_at", "peer", "refusals", "session", "taken")
+    Attributes:
+        full: the last message that was refused for want of room, for each queue to which there was one.
+    """
+
+    __slots__ = ("confirmed", "full", "left_at", "peer", "pid", "refusals", "session", "taken")
 
     def __init__(self, session: bytes, last: int = 0) -> None:
         self.session = session
         self.peer: Peer | None = None
+        self.pid = 0
         self.left_at = 0.0
         self.taken = last
         self.confirmed = last
         self.refusals: deque[Refusal] = deque()
+        self.full: dict[str, int] = {}
 
-    def accept(self, first: int, count: int) -> int:
+    def overtaking(self, queue: str, floor: int) -> QueueFull | None:
+        """Return why a message must be refused although there may be room for it now, or None.
+
+        An earlier one to the same queue was refused for want of room, and the sender, which has heard of all
+        up to `floor`, did not know that when it sent this one: it must not overtake.
+        """
+        refused = self.full.get(queue, 0)
+        if floor < refused:
+            return QueueFull(f"queue {queue} was full for a message before this one")
+        self.full.pop(queue, None)
+        return None
+
+    def accept(self, first: int, count: int, floor: int) -> int:
         """Take note of messages `first` and following; return how many of them were seen before.
+
+        What the sender has heard of, up to `floor`, need not be remembered.
 
         Raises:
             ProtocolError: there is a gap, or too many are unconfirmed.
@@ -49,7 +69,7 @@ class Sender:
             raise ProtocolError(f"more than {WINDOW} messages are unconfirmed")
         seen = min(count, self.taken + 1 - first)
         self.taken = max(self.taken, last)
-        while self.refusals and self.refusals[0].sequence <= self.taken - WINDOW:
+        while self.refusals and self.refusals[0].sequence <= max(floor, self.taken - WINDOW):
             self.refusals.popleft()
         return seen
 
@@ -72,9 +92,10 @@ class Senders:
         """Return the sender that is connected as this peer, if any."""
         return self._peers.get(peer)
 
-    def restore(self, session: bytes, last: int, refusals: Iterable[Refusal]) -> None:
+    def restore(self, session: bytes, last: int, refusals: Iterable[Refusal], now: float) -> None:
         """Take up a session that the store remembers."""
         sender = self._sessions[session] = Sender(session, last)
+        sender.left_at = now
         sender.refusals.extend(refusals)
 
     def connect(self, peer: Peer, session: bytes, floor: int) -> Sender:
@@ -83,6 +104,7 @@ class Senders:
         A broker that does not know the session takes the sender's word for what was answered before.
         """
         sender = self._sessions.pop(session, None) or Sender(session, floor)
+        sender.taken, sender.confirmed = max(sender.taken, floor), max(sender.confirmed, floor)
         self._sessions[session] = sender
         if sender.peer is not None:
             self._peers.pop(sender.peer, None)

@@ -10,6 +10,7 @@ A time of day, as in `at`, is the opposite: it means the wall clock, wherever th
 
 from __future__ import annotations
 
+from math import inf
 from typing import NamedTuple
 
 from zmule.core.frames import Options
@@ -28,11 +29,6 @@ class Terms(NamedTuple):
     at: float | None = None
     expires: float | None = None
 
-    @property
-    def held(self) -> bool:
-        """Whether there is a time before which it may not be delivered."""
-        return self.due is not None or self.at is not None
-
 
 def agreed(options: Options | None, steady: float) -> Terms | None:
     """Return the terms of messages that are accepted now with these options."""
@@ -46,13 +42,30 @@ def agreed(options: Options | None, steady: float) -> Terms | None:
     )
 
 
-def delayed(terms: Terms | None, due: float) -> Terms:
-    """Return the terms of a message that is put off until `due`."""
+def is_held(terms: Terms | None) -> bool:
+    """Return whether there is a time before which the message may not be delivered."""
+    return terms is not None and (terms.due is not None or terms.at is not None)
+
+
+def put_off(terms: Terms | None, due: float) -> Terms:
+    """Return the terms of a message that is not to be delivered again before `due`."""
     return Terms(due=due, expires=terms.expires if terms else None)
 
 
-def recovered(terms: Terms | None) -> Terms | None:
-    """Return the terms of a message that an earlier broker has kept: its steady clock is gone."""
-    if terms is None or terms.due is None:
-        return terms
-    return Terms(at=terms.due, expires=terms.expires)
+def recovered(terms: Terms | None, born: float, steady: float) -> Terms | None:
+    """Return the terms of a message of an earlier broker, whose steady clock is gone.
+
+    If the message was born after now, one of the clocks was wrong: it gets the whole of its ttl again.
+    """
+    if terms is None:
+        return None
+    due, at, expires = terms
+    if expires is not None and born > steady:
+        expires += steady - born
+    return Terms(at=at if due is None else due, expires=expires)
+
+
+def expiry(terms: Terms | None, born: float, ttl: float) -> float:
+    """Return when a message expires in a queue with that ttl (0: none), on the steady clock."""
+    own = inf if terms is None or terms.expires is None else terms.expires
+    return min(own, born + ttl) if ttl else own

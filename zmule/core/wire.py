@@ -93,6 +93,20 @@ def _seconds(value: Any) -> float:
     return float(value)
 
 
+def _pause(value: Any) -> float | None:
+    if value is None:
+        return None
+    if type(value) not in (int, float) or not 0 <= value <= MAX_SECONDS:
+        raise Invalid(f"is neither nil nor a number of seconds from 0 to {MAX_SECONDS:.0f}")
+    return float(value)
+
+
+def _switch(value: Any) -> bool:
+    if type(value) is not bool:
+        raise Invalid("is neither true nor false")
+    return value
+
+
 def _session(value: Any) -> bytes:
     if type(value) is not bytes or len(value) != 16:
         raise Invalid("is not 16 bytes")
@@ -154,7 +168,7 @@ def _options(value: Any) -> Options | None:
         raise Invalid(f"is neither nil nor {', '.join(Options._fields)}")
     for name, number in zip(Options._fields, value, strict=True):
         if number is not None and (type(number) not in (int, float) or not 0 <= number <= MAX_SECONDS):
-            raise Invalid(f"has a {name} that is no number from 0 to {MAX_SECONDS:.0f}")
+            raise Invalid(f"has {name}, which is no number from 0 to {MAX_SECONDS:.0f}")
     options = Options(*value)
     if options.delay is not None and options.at is not None:
         raise Invalid("has a delay and a time")
@@ -205,7 +219,7 @@ CHECKS: dict[type[Frame], tuple[Check, ...]] = {
     Hello: (_version, _name, _session, _details),
     Put: (_number(1, 2**63 - 1), _count, _records(Batch, _name, _bodies, _headers, _options)),
     Report: (_count, _ids, _received, _waits, _count),
-    Nack: (_count, _ids),
+    Nack: (_count, _ids, _pause, _switch),
     Return: (_count, _ids),
     Settled: (_count,),
     Ping: (_count, _seconds),

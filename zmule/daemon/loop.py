@@ -40,7 +40,9 @@ from zmule.core.events import (
     PathRefused,
     PathWatched,
     StopRequested,
+    Undelivered,
 )
+from zmule.core.frames import Deliver
 from zmule.core.instant import Instant
 from zmule.daemon.filemon import FileMonitors
 from zmule.daemon.gateway import RETRY_SECONDS, Gateway
@@ -159,7 +161,8 @@ class Loop:
             _PERFORM[type(effect)](self, effect)
 
     def _send(self, effect: Send) -> None:
-        self._gateway.send(effect.peer, effect.frame)
+        if not self._gateway.send(effect.peer, effect.frame) and isinstance(effect.frame, Deliver):
+            self._outcomes.append(Undelivered(effect.peer, effect.frame))
 
     def _publish(self, effect: Publish) -> None:
         self._gateway.publish(effect.frame)

@@ -14,7 +14,7 @@ from collections.abc import Iterable, Iterator
 from typing import NamedTuple
 
 from zmule.core.broker import Broker, Limits, Setup
-from zmule.core.effects import Bury, Effect, Forget, Note, Publish, Save, Send
+from zmule.core.effects import Bury, Effect, Forget, Note, Publish, Reload, Save, Send, Stop, Unwatch, Watch
 from zmule.core.events import (
     BatchLost,
     BatchSaved,
@@ -22,17 +22,21 @@ from zmule.core.events import (
     FrameReceived,
     MuleExited,
     MuleSpawned,
-    PeerVanished,
+    PathChanged,
+    PathRefused,
+    PathWatched,
+    PeersVanished,
 )
 from zmule.core.frames import DIRECT, FARM, Body, Deliver, Frame, Return
 from zmule.core.inbox import Delivery, Inbox, Waiter
 from zmule.core.instant import Instant
 from zmule.core.mules import FarmSetup, MuleSetup
 from zmule.core.outbox import Outbox
+from zmule.core.services import Schedules
 from zmule.core.session import Link
 from zmule.core.wire import decode, encode
 from zmule.stores.memory import MemoryStore
-from zmule.stores.store import Changes, Saved
+from zmule.stores.store import Changes, Saved, Store
 
 __all__ = ["Actor", "SimClient", "SimMule", "SimThread", "World"]
 
@@ -55,10 +59,17 @@ class Clock:
 
 
 class Pipe:
-    """One connection: what is on its way in each direction, as bytes."""
+    """One connection: what is on its way in each direction, as bytes.
+
+    Attributes:
+        open: whether the peer's end is still there.
+        ended: whether the broker's end knows that it is not.
+    """
 
     def __init__(self, peer: bytes) -> None:
         self.peer = peer
+        self.open = True
+        self.ended = False
         self.to_broker: deque[bytes] = deque()
         self.to_peer: deque[bytes] = deque()
 
@@ -70,6 +81,7 @@ class Actor:
         self.world = world
         self.name = name
         self.link = link
+        self.session = link.session
         self.alive = True
         self.frozen = False
         self.pipe: Pipe | None = None
@@ -127,36 +139,53 @@ class SimClient(Actor):
         return sequence
 
 
-class SimThread(Waiter):
-    """A thread of a mule's program: idle, blocked in a get, or working on a message."""
+class SimWaiter(Waiter):
+    """What a thread waits by, in one get."""
 
-    __slots__ = ("mule", "waiting")
+    __slots__ = ("thread",)
+
+    def __init__(self, thread: SimThread, bits: int) -> None:
+        super().__init__(bits)
+        self.thread = thread
+
+    def wake(self) -> None:
+        if self is self.thread.waiter:
+            self.thread.wake()
+
+
+class SimThread:
+    """A thread of a mule's program: idle, blocked in a get, or working on a message.
+
+    Attributes:
+        waiter: what it waits by, if it is blocked.
+        delivery: what it works on.
+    """
 
     def __init__(self, mule: SimMule) -> None:
-        super().__init__(0)
         self.mule = mule
-        self.waiting = False
+        self.waiter: SimWaiter | None = None
+        self.delivery: Delivery | None = None
 
-    def get(self, sources: int = DIRECT | FARM) -> None:
-        """Acknowledge what it works on, and block in a get."""
-        if not self.waiting:
+    def get(self, sources: int = DIRECT | FARM, *, look: bool = False) -> None:
+        """Acknowledge what it works on, and block in a get; with `look`, until the broker has nothing."""
+        if self.waiter is None:
             self.finish()
-            self.bits, self.waiting = sources, True
-            self.mule.inbox.wait(self)
-            if self.delivery is not None:
+            self.waiter = SimWaiter(self, sources)
+            self.mule.inbox.wait(self.waiter, probe=look)
+            if self.waiter.delivery is not None:
                 self.wake()
 
     def time_out(self) -> None:
         """Give up the get."""
-        if self.waiting:
-            self.waiting = False
-            self.mule.inbox.leave(self)
+        if self.waiter is not None:
+            self.mule.inbox.leave(self.waiter)
+            self.waiter = None
 
     def finish(self) -> None:
         """Acknowledge what it works on."""
         if self.delivery is not None:
             self.mule.inbox.finish(self.delivery)
-            self.mule.world.finish(self.delivery)
+            self.mule.world.finish(self.delivery, self.mule)
             self.delivery = None
 
     def fail(self) -> None:
@@ -165,9 +194,15 @@ class SimThread(Waiter):
             self.mule.inbox.fail(self.delivery)
             self.delivery = None
 
+    def waits_for(self, source: int) -> bool:
+        """Return whether it is blocked in a get that a message from the source would end."""
+        return self.waiter is not None and bool(self.waiter.bits & source)
+
     def wake(self) -> None:
+        """Go on with what the get has brought, if anything."""
+        self.delivery = self.waiter.delivery if self.waiter else None
+        self.time_out()
         if self.delivery is not None:
-            self.waiting = False
             self.mule.inbox.start(self.delivery, self.mule.world.clock.mono)
             self.mule.world.start(self.delivery, self.mule)
 
@@ -186,6 +221,10 @@ class SimMule(Actor):
             if thread.delivery is not None and thread.delivery.epoch == self.inbox.epoch:
                 yield thread.delivery
 
+    def ids(self) -> set[int]:
+        """Return the numbers of these messages."""
+        return {delivery.id for delivery in self.hands()}
+
 
 class Handed(NamedTuple):
     """One delivery that the broker has sent."""
@@ -202,26 +241,44 @@ class World:
         mules: the mules of the configuration.
         farms: its farms.
         limits: the broker's limits.
+        schedules: makes the schedules of crons; None: there can be none.
+        locks: the highest number of a lock.
+
+    Attributes:
+        watched: the paths that the broker has watched.
+        unwatchable: the paths that it cannot have watched.
     """
 
     def __init__(
-        self, mules: Iterable[MuleSetup] = (), farms: Iterable[FarmSetup] = (), limits: Limits | None = None
+        self,
+        mules: Iterable[MuleSetup] = (),
+        farms: Iterable[FarmSetup] = (),
+        limits: Limits | None = None,
+        *,
+        schedules: Schedules | None = None,
+        locks: int = 0,
     ) -> None:
         self.clock = Clock()
         self.limits = limits or Limits()
-        self.setup = Setup(bytes(16), tuple(mules), tuple(farms), self.limits)
+        self.setup = Setup(
+            bytes(16), tuple(mules), tuple(farms), self.limits, schedules=schedules, locks=locks
+        )
         self.broker = Broker(self.setup, self.clock.now())
-        self.store = MemoryStore()
+        self.lives = 0
+        self.store: Store = MemoryStore()
         self.store_works = True
         self.pipes: dict[bytes, Pipe] = {}
         self.vanished: deque[bytes] = deque()
         self.actors: list[Actor] = []
-        self.published: list[Effect] = []
+        self.published: list[Publish] = []
+        self.watched: dict[str, None] = {}
+        self.unwatchable: set[str] = set()
         self.delivered: list[Handed] = []
         self.returned: set[int] = set()
         self.started: list[Delivery] = []
         self.finished: list[Delivery] = []
         self._names = 0
+        self._watches: list[Event] = []
 
     # Who is there.
 
@@ -269,12 +326,13 @@ class World:
     def disconnect(self, pipe: Pipe) -> None:
         """Take a connection away; `notice` tells the broker."""
         if self.pipes.pop(pipe.peer, None) is not None:
+            pipe.open = False
             self.vanished.append(pipe.peer)
 
     def notice(self) -> None:
         """Tell the broker of the next connection that is gone."""
         if self.vanished:
-            self.happened(PeerVanished(self.vanished.popleft()))
+            self.happened(PeersVanished((self.vanished.popleft(),)))
 
     def carry(self, pipe: Pipe) -> None:
         """Carry the next frame of a pipe to the broker."""
@@ -293,24 +351,41 @@ class World:
         for actor in self.actors:
             actor.cut()
         self.vanished.clear()
-        self.broker = Broker(self.setup, self.clock.now())
         self.store = MemoryStore()
+        self.revive()
 
-    def answer(self) -> None:
-        """Tell the broker what the store has done, or failed to do."""
-        for answer in self.store.completed():
+    def revive(self) -> None:
+        """Start another broker, with an id of its own, on what the store holds."""
+        self.lives += 1
+        self.setup = self.setup._replace(id=bytes([self.lives % 256] * 16))
+        self.broker = Broker(self.setup, self.clock.now())
+        self.broker.recover(self.store.recover())
+
+    def answer(self) -> int:
+        """Tell the broker what the store has done, or failed to do; return how much it was."""
+        answers = self.store.completed()
+        for answer in answers:
             saved = isinstance(answer, Saved) and self.store_works
             self.happened(BatchSaved(answer.batch) if saved else BatchLost(answer.batch, "full"))
+        return len(answers)
 
     def pass_time(self, seconds: float) -> None:
         """Let time pass, and the broker notice."""
         self.clock.advance(seconds)
+        self.tick()
+
+    def tick(self) -> None:
+        """Let the broker do what is due."""
         self.perform(self.broker.tick(self.clock.now()))
-        self.broker.validate()
+        self.check()
 
     def happened(self, event: Event) -> None:
         """Hand an event to the broker, do what it says, and hold it to its invariants."""
         self.perform(self.broker.handle(event, self.clock.now()))
+        self.check()
+
+    def check(self) -> None:
+        """Raise AssertionError if something is not as it must always be."""
         self.broker.validate()
 
     def perform(self, effects: Iterable[Effect]) -> None:
@@ -320,13 +395,34 @@ class World:
                 self.send(effect)
             elif isinstance(effect, Publish):
                 self.published.append(effect)
-            elif not isinstance(effect, Note):
+            elif isinstance(effect, Changes):
+                self.store.save(effect)
+            elif isinstance(effect, (Watch, Unwatch)):
+                self.watch(effect)
+            elif not isinstance(effect, (Note, Stop, Reload)):
                 self.keep(effect)
+
+    def watch(self, effect: Watch | Unwatch) -> None:
+        """Watch a path, or no longer; the next `turn` tells the broker whether that can be."""
+        if isinstance(effect, Unwatch):
+            self.watched.pop(effect.path, None)
+        elif effect.path in self.unwatchable:
+            self._watches.append(PathRefused(effect.path, "it cannot be watched"))
+        else:
+            self.watched[effect.path] = None
+            self._watches.append(PathWatched(effect.path))
+
+    def touch(self, path: str) -> None:
+        """Tell the broker that something at a path has changed, if that is watched."""
+        if path in self.watched:
+            self.happened(PathChanged(path))
 
     def keep(self, effect: Save | Forget | Bury) -> None:
         """Give the store what it is to keep."""
         if isinstance(effect, Save):
-            self.store.save(Changes(effect.batch, messages=effect.messages, senders=(effect.mark,) if effect.mark else ()))
+            self.store.save(
+                Changes(effect.batch, messages=effect.messages, senders=(effect.mark,) if effect.mark else ())
+            )
         elif isinstance(effect, Forget):
             self.store.save(Changes(removed=effect.ids))
         else:
@@ -350,7 +446,7 @@ class World:
         """A thread has begun to work on a message."""
         self.started.append(delivery)
 
-    def finish(self, delivery: Delivery) -> None:
+    def finish(self, delivery: Delivery, mule: SimMule) -> None:
         """A thread has acknowledged a message, whether or not the mule still may."""
         self.finished.append(delivery)
 
@@ -374,9 +470,11 @@ class World:
 
     def turn(self) -> bool:
         """Let everybody move once; return whether anything did."""
-        moved = bool(self.vanished)
+        moved = bool(self.vanished or self._watches)
         while self.vanished:
             self.notice()
+        while self._watches:
+            self.happened(self._watches.pop(0))
         for actor in self.actors:
             actor.pump()
         for pipe in list(self.pipes.values()):

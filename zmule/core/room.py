@@ -1,0 +1,135 @@
+"""How much may be on the books: the limits of a queue and of the broker, and senders that wait for room.
+
+What counts is all that the broker keeps for a queue: ready, in the hands of mules, waiting for its time, and
+on its way into the store. The limits of the broker count dead letters, too.
+
+A sender that is ready to wait asks for room in a queue and is answered when there is some: not as soon as
+one message fits, which would have it come and go for each, but when the queue is down to `RESUME` of its
+limits. Those who asked first are answered first, and no more at a time than there is likely to be room for.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import TYPE_CHECKING, Any
+
+from zmule.core.events import Peer
+from zmule.core.frames import Body
+from zmule.core.queues import byte_size
+from zmule.core.services import LATER, Asked
+from zmule.errors import QueueFull, WrongValue
+
+if TYPE_CHECKING:
+    from zmule.core.broker import Broker
+
+RESUME = 7 / 8
+BURST = 1000
+"""Messages that a sender is expected to send once it is told that there is room."""
+
+MOST_WAITING = 100
+"""Queues that one sender may wait for at a time."""
+
+
+class Room:
+    """The limits on what a broker keeps."""
+
+    def __init__(self, broker: Broker) -> None:
+        self._broker = broker
+        self._limits = broker.limits
+        self._waiting: dict[str, dict[Peer, Asked]] = {}
+
+    def refusal(self, queue: str, count: int, size: int, after: tuple[int, int] = (0, 0)) -> QueueFull | None:
+        """Return why so many more messages, of so many bytes in all, do not fit into a queue, or None.
+
+        `after` are messages and bytes that are to be taken before them.
+        """
+        limits, letters = self._limits, self._broker.letters
+        held, bytes = _sum(self._broker.dispatch.length(queue), after)
+        if held + count > limits.queue_messages or bytes + size > limits.queue_bytes:
+            return QueueFull(
+                f"queue {queue} is full: it holds {held} messages, {bytes} bytes "
+                f"(limits: {limits.queue_messages} messages, {limits.queue_bytes} bytes)"
+            )
+        if letters.counts.get(queue, 0) >= limits.max_dead:
+            return QueueFull(
+                f"queue {queue} has {letters.counts[queue]} dead letters (limit: {limits.max_dead}): "
+                "requeue or drop some, see `zmule dead`"
+            )
+        held, bytes = _sum(self.held(), after)
+        if held + count > limits.total_messages or bytes + size > limits.total_bytes:
+            return QueueFull(
+                f"the broker is full: it holds {held} messages, {bytes} bytes "
+                f"(limits: {limits.total_messages} messages, {limits.total_bytes} bytes)"
+            )
+        return None
+
+    def for_letter(self, queue: str, body: Body) -> QueueFull | None:
+        """Return why a dead letter, which counts already, does not fit back into its queue, or None."""
+        held, bytes = self._broker.dispatch.length(queue)
+        if held < self._limits.queue_messages and bytes + byte_size([body]) <= self._limits.queue_bytes:
+            return None
+        return QueueFull(f"queue {queue} is full: it holds {held} messages, {bytes} bytes")
+
+    def held(self) -> tuple[int, int]:
+        """Return how many messages, and of how many bytes, the broker keeps, dead letters included."""
+        dispatch, letters = self._broker.dispatch, self._broker.letters
+        return dispatch.count + len(self._broker.dead), dispatch.bytes + letters.bytes
+
+    # Senders that wait.
+
+    def ask(self, asked: Asked) -> Any:
+        """Answer the question `room`, about a queue and the bytes of the next message, when there is some."""
+        if tuple(map(type, asked.arguments)) != (str, int):
+            raise WrongValue("room is asked for with a queue and a number of bytes")
+        queue, size = asked.arguments
+        error = self._broker.intake.closed(queue)
+        if error is not None:
+            raise error
+        if size > min(self._limits.queue_bytes, self._limits.total_bytes):
+            raise QueueFull(f"a message of {size} bytes does not fit even if nothing else is there")
+        if self._has_room(queue, 1, size):
+            return None
+        if sum(asked.peer in waiting for waiting in self._waiting.values()) >= MOST_WAITING:
+            raise QueueFull(f"one sender can wait for room in {MOST_WAITING} queues")
+        self._waiting.setdefault(queue, {})[asked.peer] = asked
+        return LATER
+
+    def gone(self, peer: Peer) -> None:
+        """A connection is gone: it waits no longer."""
+        for queue in [queue for queue, waiting in self._waiting.items() if waiting.pop(peer, None)]:
+            if not self._waiting[queue]:
+                del self._waiting[queue]
+
+    def grant(self) -> Iterator[Asked]:
+        """Yield, once, who is to be told that there is room."""
+        for queue in list(self._waiting):
+            waiting, expected, size = self._waiting[queue], 0, 0
+            for peer, asked in list(waiting.items()):
+                if not self._has_room(queue, expected + 1, size + asked.arguments[1]):
+                    break
+                yield waiting.pop(peer)
+                expected, size = expected + BURST, size + asked.arguments[1]
+            if not waiting:
+                del self._waiting[queue]
+
+    def _has_room(self, queue: str, count: int, size: int) -> bool:
+        """Return whether so much fits, and the queue and the broker are not nearly full."""
+        limits, (all_held, all_bytes) = self._limits, self.held()
+        held, bytes = self._broker.dispatch.length(queue)
+        nearly_full = (
+            held > RESUME * limits.queue_messages
+            or all_held > RESUME * limits.total_messages
+            or bytes > RESUME * limits.queue_bytes
+            or all_bytes > RESUME * limits.total_bytes
+        )
+        return not nearly_full and self.refusal(queue, count, size) is None
+
+    def validate(self) -> None:
+        """Raise AssertionError if somebody waits for room that there is."""
+        for queue, waiting in self._waiting.items():
+            first = next(iter(waiting.values()))
+            assert not self._has_room(queue, 1, first.arguments[1]), f"{queue} has room"
+
+
+def _sum(one: tuple[int, int], other: tuple[int, int]) -> tuple[int, int]:
+    return one[0] + other[0], one[1] + other[1]
