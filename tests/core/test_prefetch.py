@@ -132,6 +132,20 @@ def test_nothing_is_given_ahead_that_would_be_lost() -> None:
     assert ahead(w, 3) == 0
 
 
+def test_who_leaves_gives_back_what_it_was_given_ahead() -> None:
+    w = world()
+    mule = w.spawn(1)
+    send(w, "any", 20)
+    warm(w, mule)
+    assert ahead(w, 1) > 0
+    mule.threads[0].finish()
+    mule.inbox.bid_farewell()
+    w.settle()
+    ready = w.broker.dispatch.queue("any").ready
+    assert {message[3] for message in ready} == {1}
+    assert len(ready) == 16
+
+
 def test_large_messages_are_given_ahead_by_their_size() -> None:
     w = world()
     mule = w.spawn(1)

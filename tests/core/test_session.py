@@ -9,6 +9,8 @@ import pytest
 from zmule.core.frames import (
     DIRECT,
     Answer,
+    Ask,
+    Bye,
     Confirm,
     Deliver,
     Frame,
@@ -249,3 +251,30 @@ def test_a_welcome_that_is_none_is_refused(details: dict[str, Any]) -> None:
     box.outgoing(0.0)
     with pytest.raises(ProtocolError):
         box.receive(welcome_mule(**details), 0.0)
+
+
+def test_who_has_said_goodbye_says_no_more_unless_it_must_say_so_again() -> None:
+    box = mule_up(inbox())
+    waiter = Waiter(DIRECT)
+    box.wait(waiter)
+    box.bid_farewell()
+    assert kinds(box.outgoing(0.0))[-1] is Bye
+    box.leave(waiter)
+    assert box.outgoing(0.0) == []
+    box.disconnected(1.0)
+    assert kinds(mule_up(box, 60.0).outgoing(60.0))[-1] is Bye
+
+
+def test_a_fork_wants_what_its_parent_wanted() -> None:
+    parent = mule_up(inbox())
+    parent.want("add_timer", 1, 2.0)
+    parent.want("add_timer", 2, 2.0)
+    parent.unwant("add_timer", 2)
+    child = mule_up(inbox())
+    child.inherit(parent)
+    asked = [(frame.what, frame.arguments) for frame in child.outgoing(0.0) if isinstance(frame, Ask)]
+    assert asked == [("add_timer", (1, 2.0))]
+    child.disconnected(1.0)
+    mule_up(child, 60.0)
+    asked = [(frame.what, frame.arguments) for frame in child.outgoing(60.0) if isinstance(frame, Ask)]
+    assert asked == [("add_timer", (1, 2.0))]

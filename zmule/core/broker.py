@@ -384,7 +384,9 @@ class Broker:
     def _bye(self, peer: Peer, frame: Bye) -> None:
         mule = self.roster.at(peer)
         if mule is not None:
-            self._acknowledge(mule, frame.epoch, frame.acks)
+            self.dispatch.detach(mule, self.now.wall)
+            if frame.epoch == mule.epoch:
+                self.dispatch.put_back(mule.release(frame.unstarted))
             self._lose(mule)
         self._gone(peer)
         self.send(peer, Farewell())

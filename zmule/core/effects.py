@@ -95,7 +95,7 @@ class Bury(NamedTuple):
 
 
 class Send(NamedTuple):
-    """Send the frame to the peer. `PeerVanished` follows if nobody is there."""
+    """Send the frame to the peer. `Undelivered` or `PeersVanished` follow if nobody is there."""
 
     peer: Peer
     frame: Frame

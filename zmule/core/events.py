@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from typing import NamedTuple
 
-from zmule.core.frames import Frame
+from zmule.core.frames import Deliver, Frame
 
 Peer = bytes
 """Who is at the other end of a connection: libzmq's own routing id."""
@@ -28,10 +28,20 @@ class FrameRejected(NamedTuple):
     reason: str
 
 
-class PeerVanished(NamedTuple):
-    """A peer's connection is gone: seen by the socket monitor, or a send found nobody there."""
+class PeersVanished(NamedTuple):
+    """Connections are gone: seen by the socket monitor, or a send found nobody there.
+
+    All that are known to be gone come together, so that none of them is given what another had.
+    """
+
+    peers: tuple[Peer, ...]
+
+
+class Undelivered(NamedTuple):
+    """A delivery could not be sent, since its mule's connection was gone already."""
 
     peer: Peer
+    frame: Deliver
 
 
 class BatchSaved(NamedTuple):
@@ -99,7 +109,8 @@ class StopRequested(NamedTuple):
 Event = (
     FrameReceived
     | FrameRejected
-    | PeerVanished
+    | PeersVanished
+    | Undelivered
     | BatchSaved
     | BatchLost
     | MuleSpawned

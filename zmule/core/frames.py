@@ -132,10 +132,11 @@ class Ping(NamedTuple):
 
 
 class Bye(NamedTuple):
-    """The peer leaves for good, after its last acks; answered by `Farewell`."""
+    """The peer leaves for good; answered by `Farewell`. `unstarted` are a mule's messages that no thread
+    has started: they were not delivered."""
 
     epoch: int
-    acks: tuple[int, ...]
+    unstarted: tuple[int, ...]
 
 
 class Ask(NamedTuple):

@@ -114,7 +114,7 @@ class Inbox(Link):
         self._news = False
         self._settled = self._settled_said = False
         self._held: dict[int, float] = {}
-        self._leaving = False
+        self._leaving = self._left = False
         self.questions = Questions()
         self._wants: dict[tuple[Any, ...], None] = {}
         self._probes: dict[int, Waiter] = {}
@@ -203,7 +203,7 @@ class Inbox(Link):
         self._settled = self._news = True
 
     def bid_farewell(self) -> None:
-        """Leave for good; `gone` tells when the broker has taken note."""
+        """Leave for good, and give back what no thread has started; `gone` tells when that is done."""
         self._leaving = self._news = True
 
     # What the link does.
@@ -235,13 +235,13 @@ class Inbox(Link):
         self._acks, self._nacks, self._returns = [], [], []
         self._received = dict.fromkeys(SOURCES, 0)
         self._held = {}
-        self._settled_said = False
+        self._settled_said = self._left = False
         self._unprobed = list(self._probes)
         self.questions.again()
         self._remind()
 
     def work(self, now: float) -> list[Frame]:
-        if not self._news:
+        if not self._news or self._left:
             return []
         self._news = False
         frames: list[Frame] = [*self.questions.unsent()]
@@ -256,7 +256,9 @@ class Inbox(Link):
         frames.extend(Ping(number, self.busy(now)) for number in self._unprobed)
         self._unprobed.clear()
         if self._leaving:
-            frames.append(Bye(self.epoch, ()))
+            unstarted = tuple(delivery.id for buffer in self._buffers.values() for delivery in buffer)
+            frames.append(Bye(self.epoch, unstarted))
+            self._left = True
         self._acks, self._nacks, self._returns = [], [], []
         self._recalled = False
         return frames

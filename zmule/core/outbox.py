@@ -26,7 +26,7 @@ from zmule.core.frames import (
 )
 from zmule.core.questions import Questions
 from zmule.core.session import Link
-from zmule.core.wire import detail
+from zmule.core.wire import check_envelope, detail
 from zmule.errors import ProtocolError, ZmuleError, from_code, too_large
 
 FRAME_MESSAGES = 1000
@@ -45,15 +45,17 @@ class Outbox(Link):
         session: 16 random bytes.
         most_messages: how many messages may be unconfirmed.
         most_bytes: of how many bytes in all.
+        pid: the client's process, for status.
 
     Attributes:
         holds: how many locks the client holds; while there are any, it must show that it lives.
     """
 
-    def __init__(self, session: bytes, *, most_messages: int, most_bytes: int) -> None:
+    def __init__(self, session: bytes, *, most_messages: int, most_bytes: int, pid: int = 0) -> None:
         super().__init__("client", session, ping_after=1.0, give_up_after=10.0)
         self.most_messages = most_messages
         self.most_bytes = most_bytes
+        self._pid = pid
         self.max_message = 0
         self.confirmed = 0
         self.failures: deque[Refusal] = deque()
@@ -75,8 +77,10 @@ class Outbox(Link):
 
         Raises:
             MessageTooLarge: it is over the broker's limit.
+            WrongValue: the queue's name or the headers cannot travel.
             UnicodeEncodeError: a text that UTF-8 cannot write.
         """
+        check_envelope(queue, headers)
         size = byte_size(body)
         if size > self.max_message:
             raise too_large(size, self.max_message)
@@ -119,13 +123,14 @@ class Outbox(Link):
     # What the link does.
 
     def details(self) -> dict[str, Any]:
-        return {"floor": self.confirmed}
+        return {"floor": self.confirmed, "pid": self._pid}
 
     def expecting(self) -> bool:
         return bool(self._sent or self._unsent or self.questions or self.holds)
 
     def welcomed(self, frame: Welcome) -> None:
         self.max_message = detail(frame.details, "max_message", int)
+        self.ping_after = min(self.ping_after, detail(frame.details, "heartbeat", float))
         self._resuming = True
 
     def lost(self) -> None:
@@ -159,7 +164,7 @@ class Outbox(Link):
                 break
             entries.append(self._unsent.popleft())
         self._sent.extend(entries)
-        return Put(entries[0][0], tuple(_batches(entries)))
+        return Put(entries[0][0], self.confirmed, tuple(_batches(entries)))
 
     def _confirm(self, frame: Confirm) -> None:
         for refusal in frame.refusals:

@@ -1,7 +1,7 @@
 """The broker's sockets: ROUTER for what must arrive, PUB for broadcasts, and a monitor for deaths.
 
 Three facts about libzmq shape it. A ROUTER drops in silence what it cannot send, unless it is told
-ROUTER_MANDATORY and never blocks: then a missing peer is an error, which becomes `PeerVanished`, and so
+ROUTER_MANDATORY and never blocks: then a missing peer is an error, which becomes `PeersVanished`, and so
 is a full one, whose frames wait here and are tried again. A death is told by the monitor as the number
 of a file descriptor; which peer that was is known from the first frame that came over it. And a new
 connection may get the number of a dead one, so what the monitor has to say is read before a new peer's
@@ -19,7 +19,7 @@ from zmq.utils.monitor import recv_monitor_message
 
 from zmule import process
 from zmule.connection import Socket
-from zmule.core.events import Event, FrameReceived, FrameRejected, Peer, PeerVanished
+from zmule.core.events import Event, FrameReceived, FrameRejected, Peer, PeersVanished
 from zmule.core.frames import Broadcast, Frame
 from zmule.core.wire import FRAME_OVERHEAD, decode, encode
 from zmule.daemon.holding import Holding
@@ -74,16 +74,20 @@ class Gateway:
             while len(events) < FRAMES_A_TURN:
                 events.append(self._event(self.router.recv(zmq.DONTWAIT)))
         vanished, self._vanished = self._vanished, []
-        return events + [PeerVanished(peer) for peer in vanished]
+        return [*events, PeersVanished(tuple(vanished))] if vanished else events
 
-    def send(self, peer: Peer, frame: Frame) -> None:
-        """Send a frame, or keep it for a peer that reads too slowly. Who is gone is told by `receive`."""
+    def send(self, peer: Peer, frame: Frame) -> bool:
+        """Send a frame, or keep it for a peer that reads too slowly.
+
+        Returns False if the peer is gone, of which `receive` will tell, too.
+        """
         data = encode(frame)
         backlog = self._backlogs.get(peer)
         if backlog is not None:
             self._keep(peer, backlog, data)
         elif not self._try(peer, data):
             self._backlogs[peer] = deque([data])
+        return peer in self._peers
 
     def publish(self, frame: Broadcast) -> None:
         """Send a broadcast to every mule that is subscribed."""
