@@ -248,6 +248,7 @@ CHANGES = st.builds(
     dead=st.lists(st.builds(Dead, MESSAGES, st.text(max_size=3), IDS, st.floats(0, 9)), max_size=2),
     undead=st.lists(IDS, max_size=2),
     facts=st.dictionaries(st.text(max_size=1), st.binary(max_size=2), max_size=2),
+    amended=st.lists(MESSAGES, max_size=2),
 )
 
 
@@ -268,13 +269,15 @@ class Model(RuleBasedStateMachine):
     @rule(many=st.lists(CHANGES, min_size=1, max_size=4))
     def save(self, many: list[Changes]) -> None:
         for changes in many:
+            known = self.messages.keys() | {message[0] for message in changes.messages}
+            changes = changes._replace(amended=[each for each in changes.amended if each[0] in known])
             self.place.store.save(changes)
             self.note(changes)
         wanted = [Saved(changes.batch) for changes in many if changes.batch]
         assert answers(self.place.store, len(wanted)) == wanted
 
     def note(self, changes: Changes) -> None:
-        self.messages |= {message[0]: message for message in changes.messages}
+        self.messages |= {message[0]: message for message in (*changes.messages, *changes.amended)}
         self.highest = max([self.highest, *(message[0] for message in changes.messages)])
         for id in changes.removed:
             self.messages.pop(id, None)
