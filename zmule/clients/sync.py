@@ -25,7 +25,7 @@ from zmule.connection import READ, Bell, Connection
 from zmule.core.frames import Body, Headers
 from zmule.core.outbox import Outbox
 from zmule.core.queues import ANY, check_signal, farm_queue, mule_queue, signal_queue
-from zmule.endpoints import default_endpoint
+from zmule.endpoints import check_endpoint, default_endpoint
 from zmule.errors import BrokerUnavailable, QueueFull, ZmuleError, from_code
 
 DEFAULT_TIMEOUT = 5.0
@@ -56,6 +56,7 @@ class Client:
         outbox_bytes: int = 64 << 20,
     ) -> None:
         self.endpoint = endpoint or default_endpoint(os.environ)
+        check_endpoint(self.endpoint)
         self.timeout = timeout
         self._limits = (min(outbox_messages, 60_000), outbox_bytes)
         self._closed = False
@@ -65,7 +66,9 @@ class Client:
     def _begin(self) -> None:
         """Begin a session with nothing in it."""
         most_messages, most_bytes = self._limits
-        self._outbox = Outbox(os.urandom(16), most_messages=most_messages, most_bytes=most_bytes)
+        self._outbox = Outbox(
+            os.urandom(16), most_messages=most_messages, most_bytes=most_bytes, pid=os.getpid()
+        )
         self._mutex = threading.Lock()
         self._changed = threading.Condition(self._mutex)
         self._driving = False
@@ -255,8 +258,9 @@ class Client:
         if kind is None:
             self.close()
         else:  # the exception under way must not be replaced by one about the outbox
+            lost = isinstance(error, BrokerUnavailable)
             with contextlib.suppress(ZmuleError):
-                self.close()
+                self.close(timeout=0 if lost else CLOSE_TIMEOUT)
 
     # Sending and asking.
 

@@ -22,6 +22,7 @@ from zmule.daemon.holding import hold
 from zmule.daemon.log import Log, mule_line
 from zmule.daemon.loop import Loop, instant
 from zmule.daemon.notify import Notifier
+from zmule.daemon.raisers import wishes
 from zmule.daemon.supervisor import Supervisor
 from zmule.stores import open_store
 from zmule.version import VERSION
@@ -48,6 +49,7 @@ def run(config: Config) -> int:
         stack.enter_context(Log(config.log_level, config.log_format))
         broker = Broker(setup(config, pairs), instant())
         broker.recover(store.recover())
+        broker.services.configure(wishes(config.timers, config.crons, config.filemons))
         supervisor = stack.enter_context(closing(supervise(config, pairs[0][0])))
         monitors = stack.enter_context(closing(FileMonitors()))
         for endpoint, publish in pairs:
@@ -71,8 +73,8 @@ def setup(config: Config, pairs: tuple[tuple[str, str], ...]) -> Setup:
             queue_messages=config.queue_messages,
             queue_bytes=config.queue_bytes,
             max_deliveries=config.max_deliveries,
-            heartbeat=config.heartbeat,
-            heartbeat_timeout=config.heartbeat_timeout,
+            heartbeat=float(config.heartbeat),
+            heartbeat_timeout=float(config.heartbeat_timeout),
         ),
         publish=pairs,
         about={
@@ -83,6 +85,7 @@ def setup(config: Config, pairs: tuple[tuple[str, str], ...]) -> Setup:
             "store": config.store,
         },
         schedules=Schedules(integer_schedule, string_schedule),
+        locks=config.locks,
     )
 
 
@@ -95,10 +98,18 @@ def supervise(config: Config, endpoint: str) -> Supervisor:
         )
         return [sys.executable, "-m", "zmule.mules.runner", *program]
 
-    environment = dict(os.environ, ZMULE_ENDPOINT=reachable(endpoint))
+    environment = dict(os.environ, **told_to_mules(config, endpoint))
     return Supervisor(
         config.mules, command=command, environment=environment, mercy=config.mercy, on_line=mule_line
     )
+
+
+def told_to_mules(config: Config, endpoint: str) -> dict[str, str]:
+    """Return the environment variables by which mules know where they are."""
+    return {
+        "ZMULE_ENDPOINT": reachable(endpoint),
+        "ZMULE_MULEFUNC_SERIALIZER": config.mulefunc_serializer,
+    }
 
 
 def reachable(endpoint: str) -> str:
