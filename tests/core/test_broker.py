@@ -193,7 +193,7 @@ def test_what_is_delivered_again_travels_alone() -> None:
 
 
 def test_poison_is_buried_and_only_poison() -> None:
-    w = world(max_deliveries=3, backoff=0.0)
+    w = world(max_deliveries=3, redelivery_pause=0.0)
     send(w, "any", "good", "poison", "fine")
     handled = []
     for _ in range(10):
@@ -602,7 +602,7 @@ def test_a_farewell_of_an_old_epoch_gives_nothing_back() -> None:
     delivery = mule.threads[0].delivery
     assert delivery is not None
     assert mule.pipe is not None
-    w.receive(mule.pipe, Bye(delivery.epoch + 1, (delivery.id,)))
+    w.receive(mule.pipe, Bye(delivery.epoch + 1, (delivery.id,), (delivery.id,)))
     assert [message[3] for message in w.broker.dispatch.queue("any").ready] == [2]
 
 

@@ -244,6 +244,7 @@ def test_a_signal_only_mule_whose_code_reads_is_a_reader(zmuled: Zmuled) -> None
         """,
     )
     client = zmuled.start("--mule", "--app=app").client()
+    wait_until(lambda: zmuled.mule(1)["waiting"] == 2)
     client.mule_msg("x", 1)
     wait_until(lambda: "mule 1: read x\n" in zmuled.output())
 

@@ -87,7 +87,7 @@ class Limits(NamedTuple):
     total_bytes: int = 2 << 30
     queue_ttl: float = 0.0
     max_deliveries: int = 5
-    backoff: float = 1.0
+    redelivery_pause: float = 1.0
     max_dead: int = 100_000
     heartbeat: float = 3.0
     heartbeat_timeout: float = 10.0
@@ -385,6 +385,7 @@ class Broker:
         mule = self.roster.at(peer)
         if mule is not None:
             self.dispatch.detach(mule, self.now.wall)
+            self._acknowledge(mule, frame.epoch, frame.acks)
             if frame.epoch == mule.epoch:
                 self.dispatch.put_back(mule.release(frame.unstarted))
             self._lose(mule)

@@ -132,10 +132,11 @@ class Ping(NamedTuple):
 
 
 class Bye(NamedTuple):
-    """The peer leaves for good; answered by `Farewell`. `unstarted` are a mule's messages that no thread
-    has started: they were not delivered."""
+    """The peer leaves for good; answered by `Farewell`. `acks` are the last messages that a mule has
+    finished, `unstarted` those that no thread has started: they were not delivered."""
 
     epoch: int
+    acks: tuple[int, ...]
     unstarted: tuple[int, ...]
 
 

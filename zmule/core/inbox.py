@@ -245,6 +245,22 @@ class Inbox(Link):
             return []
         self._news = False
         frames: list[Frame] = [*self.questions.unsent()]
+        if self._leaving:  # and gets nothing more, as it might for a report
+            frames.append(self._bye())
+            self._left = True
+        else:
+            frames += self._turn(now)
+        self._acks, self._nacks, self._returns = [], [], []
+        self._recalled = False
+        return frames
+
+    def _reads(self) -> list[str]:
+        """Return the queues that the mule reads, in order of preference; those of signals are one here."""
+        return [SIGNAL_BUFFER, STRAY_QUEUE, mule_queue(self.number), ANY, *map(farm_queue, self.farms)]
+
+    def _turn(self, now: float) -> list[Frame]:
+        """Return what there is to tell, in the order in which it has to be known."""
+        frames: list[Frame] = []
         if self._nacks:
             frames.append(Nack(self.epoch, tuple(self._nacks)))
         if self._returns or self._recalled:
@@ -255,17 +271,11 @@ class Inbox(Link):
             self._settled_said = True
         frames.extend(Ping(number, self.busy(now)) for number in self._unprobed)
         self._unprobed.clear()
-        if self._leaving:
-            unstarted = tuple(delivery.id for buffer in self._buffers.values() for delivery in buffer)
-            frames.append(Bye(self.epoch, unstarted))
-            self._left = True
-        self._acks, self._nacks, self._returns = [], [], []
-        self._recalled = False
         return frames
 
-    def _reads(self) -> list[str]:
-        """Return the queues that the mule reads, in order of preference; those of signals are one here."""
-        return [SIGNAL_BUFFER, STRAY_QUEUE, mule_queue(self.number), ANY, *map(farm_queue, self.farms)]
+    def _bye(self) -> Bye:
+        unstarted = tuple(delivery.id for buffer in self._buffers.values() for delivery in buffer)
+        return Bye(self.epoch, tuple(self._acks), unstarted)
 
     def _report(self) -> Report:
         waits = Counter(waiter.bits for waiter in self._waiters)

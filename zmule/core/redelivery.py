@@ -86,7 +86,7 @@ class Redelivery:
         self._put_back(back, delay)
 
     def _put_back(self, messages: list[Message], delay: float | None) -> None:
-        base, steady = self._broker.limits.backoff, self._broker.steady()
+        base, steady = self._broker.limits.redelivery_pause, self._broker.steady()
         ready, amended = [], []
         for message in messages:
             wait = pause(message[0], message[3], base) if delay is None else delay

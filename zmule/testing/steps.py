@@ -363,7 +363,7 @@ def _drain(sim: Simulation, mule: SimMule) -> None:
 
 def intrude(sim: Simulation, who: int, how: int) -> Any:
     """Somebody who is not known claims to have finished what others have."""
-    frames = (Bye(how % 8, tuple(range(1, 20))), Nack(how % 8, tuple(range(1, 20))), Settled(how % 8))
+    frames = (Bye(how % 8, tuple(range(1, 20)), tuple(range(1, 20))), Nack(how % 8, tuple(range(1, 20))), Settled(how % 8))
     frame = frames[who % len(frames)]
     sim.cluster.happened(FrameReceived(b"intruder", frame))
     return frame
