@@ -29,13 +29,18 @@ SAMPLES: dict[str, tuple[str, ...]] = {
     "locks": ("1", "0", "10000"),
     "endpoint": ("ipc:///a/a.sock", "tcp://127.0.0.1:1", "tcp://[::1]:2"),
     "publish": ("ipc:///p/a.pub", "tcp://127.0.0.1:11", "tcp://[::1]:12"),
-    "store": ("memory:",) * 3,
+    "store": ("memory:", "sqlite:///a/b.db", "sqlite:c.db"),
     "insecure": ("true", "false", "true"),
     "heartbeat": ("1", "2", "0.5"),
     "heartbeat_timeout": ("11", "12", "13.5"),
     "max_message": ("1", "2", "3"),
     "queue_messages": ("1", "2", "3"),
     "queue_bytes": ("1", "2", "3"),
+    "total_messages": ("1", "2", "3"),
+    "total_bytes": ("1", "2", "3"),
+    "queue_ttl": ("1", "2", "0"),
+    "redelivery_pause": ("0", "2", "0.5"),
+    "max_dead": ("1", "2", "3"),
     "max_deliveries": ("1", "2", "3"),
     "log_level": ("debug", "warning", "error"),
     "log_format": ("json", "text", "json"),
@@ -114,10 +119,32 @@ def test_defaults(monkeypatch: pytest.MonkeyPatch) -> None:
         max_message=1 << 20,
         queue_messages=2_000_000,
         queue_bytes=1 << 30,
+        total_messages=5_000_000,
+        total_bytes=2 << 30,
+        queue_ttl=0,
         max_deliveries=5,
+        redelivery_pause=1,
+        max_dead=100_000,
         log_level="info",
         log_format="text",
     )
+
+
+def test_a_service_keeps_its_messages_in_its_own_folder(write: Write) -> None:
+    environ = {"STATE_DIRECTORY": "/var/lib/zmule:/var/lib/more"}
+    assert load({}, environ).store == "sqlite:///var/lib/zmule/zmule.db"
+    assert load({"config": [write("[broker]\nstore = 'memory:'")]}, environ).store == "memory:"
+    assert load({}, {"STATE_DIRECTORY": "nowhere"}).store == "memory:"
+
+
+def test_a_mule_and_a_farm_have_a_ttl_of_their_own(write: Write) -> None:
+    text = "[[mule]]\nprogram='feed.py'\nttl = 0\n[[mule]]\n[farms]\na = {mules = [1], ttl = 2.5}\nb = [1]"
+    config = load({"config": [write(text)]}, {})
+    assert [mule.ttl for mule in config.mules] == [0, None]
+    assert [farm.ttl for farm in config.farms] == [2.5, None]
+    assert "mule 1): -1 is not a number of seconds" in complaint({"config": [write("[[mule]]\nttl = -1")]})
+    text = "[farms]\na = {mules = [], ttl = 'x'}"
+    assert "farm 'a': 'x' is not a number of seconds" in complaint({"config": [write(text)]})
 
 
 @pytest.mark.parametrize("setting", PLAIN, ids=lambda setting: setting.name)
@@ -252,6 +279,11 @@ class TestFile:
             ("[[mule]]\nack = []", "[[mule]] (mule 1): [] is not each or early"),
             ("[broker]\nstore = 1", "broker.store: 1 is not a store: memory:"),
             ("[broker]\nstore = 'redis:'", "broker.store: 'redis:' is not a store: memory:"),
+            ("[broker]\nstore = 'sqlite:'", "broker.store: 'sqlite:' is not a store: memory: or sqlite:"),
+            (
+                "[broker]\nstore = 'sqlite://a/b.db'",
+                "broker.store: 'sqlite://a/b.db' is not a store: memory:",
+            ),
             ("[broker]\ninsecure = 'yes'", "broker.insecure: 'yes' is not true or false"),
             ("[broker]\ninsecure = 1", "broker.insecure: 1 is not true or false"),
             ("[broker]\nendpoint = 1", "broker.endpoint: 1 is not an endpoint"),
@@ -710,7 +742,7 @@ class TestShippedFile:
         for setting in PLAIN:
             value = declared(setting, tables)
             assert setting.kind.accept(value, setting.key) == value
-            assert value == setting.default or setting.name in ("app", "endpoint", "publish")
+            assert value == setting.default or setting.name in ("app", "endpoint", "publish", "store")
 
     def test_its_examples_load(self, uncommented: str) -> None:
         config = load({"config": [uncommented]}, {})

@@ -17,7 +17,7 @@ from typing import NamedTuple
 from zmule.core.greeting import MAX_FARM_NAME, is_farm_name
 from zmule.daemon import settings as declared
 from zmule.daemon.raisers import CronSpec, FilemonSpec, TimerSpec, crons, filemons, timers
-from zmule.daemon.settings import ACK, FARM, MULE, is_dotted, shown
+from zmule.daemon.settings import ACK, FARM, MULE, TTL, is_dotted, shown
 from zmule.daemon.sources import DEFAULT, Found, Sources, check_environment, check_names, read_file
 from zmule.endpoints import check_endpoint, default_endpoint, default_publish, is_local
 from zmule.errors import ConfigError
@@ -26,27 +26,35 @@ MAX_MULES = 10_000
 
 
 class MuleSpec(NamedTuple):
-    """A configured mule. `program` is None for a signal-only one; `ack` is `each` or `early`."""
+    """A configured mule. `program` is None for a signal-only one; `ack` is `each` or `early`.
+
+    `ttl` is for how many seconds its own messages may wait, None if it is as for every queue.
+    """
 
     number: int
     program: str | None
     ack: str
+    ttl: float | None = None
 
 
 class FarmSpec(NamedTuple):
-    """A configured farm: the numbers of its mules, each once, and how its messages are acknowledged."""
+    """A configured farm: the numbers of its mules, each once, and how its messages are acknowledged.
+
+    `ttl` is as for a mule.
+    """
 
     name: str
     mules: tuple[int, ...]
     ack: str
+    ttl: float | None = None
 
 
 @dataclass(frozen=True, slots=True)
 class Config:
     """What the operator decides; docs/configuration.rst says what each setting is for.
 
-    `endpoints` and `publish` run in parallel. `mercy`, `heartbeat` and `heartbeat_timeout` are in seconds,
-    `max_message` and `queue_bytes` in bytes.
+    `endpoints` and `publish` run in parallel. `mercy`, `heartbeat`, `heartbeat_timeout`, `queue_ttl` and
+    `redelivery_pause` are in seconds, `max_message`, `queue_bytes` and `total_bytes` in bytes.
     """
 
     endpoints: tuple[str, ...]
@@ -67,7 +75,12 @@ class Config:
     max_message: int
     queue_messages: int
     queue_bytes: int
+    total_messages: int
+    total_bytes: int
+    queue_ttl: float
     max_deliveries: int
+    redelivery_pause: float
+    max_dead: int
     log_level: str
     log_format: str
 
@@ -92,7 +105,7 @@ def load(flags: Mapping[str, Sequence[str]], environ: Mapping[str, str]) -> Conf
     return Config(
         endpoints=endpoints,
         publish=publish,
-        store=sources.pick(declared.STORE).value,
+        store=_store(sources),
         insecure=sources.pick(declared.INSECURE).value,
         app=sources.pick(declared.APP).value,
         mules=mules,
@@ -108,10 +121,24 @@ def load(flags: Mapping[str, Sequence[str]], environ: Mapping[str, str]) -> Conf
         max_message=sources.pick(declared.MAX_MESSAGE).value,
         queue_messages=sources.pick(declared.QUEUE_MESSAGES).value,
         queue_bytes=sources.pick(declared.QUEUE_BYTES).value,
+        total_messages=sources.pick(declared.TOTAL_MESSAGES).value,
+        total_bytes=sources.pick(declared.TOTAL_BYTES).value,
+        queue_ttl=sources.pick(declared.QUEUE_TTL).value,
         max_deliveries=sources.pick(declared.MAX_DELIVERIES).value,
+        redelivery_pause=sources.pick(declared.REDELIVERY_PAUSE).value,
+        max_dead=sources.pick(declared.MAX_DEAD).value,
         log_level=sources.pick(declared.LOG_LEVEL).value,
         log_format=sources.pick(declared.LOG_FORMAT).value,
     )
+
+
+def _store(sources: Sources) -> str:
+    """Return the store. Without a word on it a service of systemd keeps its messages in its own folder."""
+    found = sources.find(declared.STORE)
+    folder = sources.environ.get("STATE_DIRECTORY", "").partition(":")[0]
+    if found is None and folder.startswith("/"):
+        return f"sqlite://{folder}/zmule.db"
+    return found.value if found else declared.STORE.default
 
 
 def _heartbeats(sources: Sources) -> tuple[float, float]:
@@ -196,9 +223,9 @@ def _flag_mules(sources: Sources) -> Iterator[MuleSpec]:
 
 def _file_mules(sources: Sources) -> Iterator[MuleSpec]:
     for number, (place, record) in enumerate(sources.records("mule"), 1):
-        check_names(record, ("program", "ack"), place)
+        check_names(record, ("program", "ack", "ttl"), place)
         program = MULE.kind.accept(record["program"], place) if "program" in record else None
-        yield MuleSpec(number, program, ACK.accept(record.get("ack", "each"), place))
+        yield MuleSpec(number, program, ACK.accept(record.get("ack", "each"), place), _ttl(record, place))
 
 
 def _check_program(program: str, where: str) -> None:
@@ -242,11 +269,16 @@ def _file_farms(sources: Sources, mules: int) -> Iterator[FarmSpec]:
     for name, value in sources.table("farms").items():
         where = f"{sources.path}: farm {shown(name)}"
         record = value if isinstance(value, dict) else {"mules": value}
-        check_names(record, ("mules", "ack"), where)
+        check_names(record, ("mules", "ack", "ttl"), where)
         members = record.get("mules", [])
         if not isinstance(members, list):
             raise ConfigError(f"{where}: {shown(members)} is not a list of mule numbers")
-        yield _farm(name, members, ACK.accept(record.get("ack", "each"), where), mules, where)
+        farm = _farm(name, members, ACK.accept(record.get("ack", "each"), where), mules, where)
+        yield farm._replace(ttl=_ttl(record, where))
+
+
+def _ttl(record: Mapping[str, object], where: str) -> float | None:
+    return TTL.accept(record["ttl"], where) if "ttl" in record else None
 
 
 def _farm(name: str, members: Sequence[object], ack: str, mules: int, where: str) -> FarmSpec:

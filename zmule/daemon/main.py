@@ -13,6 +13,7 @@ from contextlib import ExitStack, closing, contextmanager
 
 from zmule.core.broker import Broker, Limits, Setup
 from zmule.core.mules import FarmSetup, MuleSetup
+from zmule.core.queues import farm_queue, mule_queue
 from zmule.core.services import Schedules
 from zmule.daemon.config import Config, MuleSpec
 from zmule.daemon.cronstring import integer_schedule, string_schedule
@@ -72,7 +73,12 @@ def setup(config: Config, pairs: tuple[tuple[str, str], ...]) -> Setup:
             max_message=config.max_message,
             queue_messages=config.queue_messages,
             queue_bytes=config.queue_bytes,
+            total_messages=config.total_messages,
+            total_bytes=config.total_bytes,
+            queue_ttl=float(config.queue_ttl),
             max_deliveries=config.max_deliveries,
+            redelivery_pause=float(config.redelivery_pause),
+            max_dead=config.max_dead,
             heartbeat=float(config.heartbeat),
             heartbeat_timeout=float(config.heartbeat_timeout),
         ),
@@ -86,6 +92,10 @@ def setup(config: Config, pairs: tuple[tuple[str, str], ...]) -> Setup:
         },
         schedules=Schedules(integer_schedule, string_schedule),
         locks=config.locks,
+        ttls={
+            **{mule_queue(mule.number): mule.ttl for mule in config.mules if mule.ttl is not None},
+            **{farm_queue(farm.name): farm.ttl for farm in config.farms if farm.ttl is not None},
+        },
     )
 
 

@@ -24,7 +24,7 @@ from zmule.errors import ConfigError
 
 T = TypeVar("T")
 
-STORES = {"memory:": r"memory:"}
+STORES = {"memory:": r"memory:", "sqlite:///path": r"sqlite:(///|(?!//)).+"}
 """The stores there are: how each is written, and the pattern of its spelling."""
 
 SWITCHES = {
@@ -169,6 +169,7 @@ URL = _text("URL", "an endpoint: ipc:///path or tcp://host:port")
 MODULE = _text("MODULE", "the name of a module, such as myproject.tasks", is_dotted)
 STORE_URL = _text("URL", f"a store: {' or '.join(STORES)}", _is_store)
 SIGNAL = _whole("NUM", LAST_SIGNAL, 0)
+TTL = _seconds(0)
 PERIOD = _seconds(SHORTEST_SECONDS, LONGEST_SECONDS)
 PERIOD_MS = Kind(
     "MS",
@@ -266,7 +267,13 @@ PUBLISH = Setting(
     many=True,
 )
 STORE = Setting(
-    "store", "broker.store", STORE_URL, "memory:", "Where accepted messages are kept.", BROKER_PANEL
+    "store",
+    "broker.store",
+    STORE_URL,
+    "memory:",
+    "Where accepted messages are kept: memory: as long as zmuled runs, sqlite: in a file, through every crash.",
+    BROKER_PANEL,
+    "memory:, or under systemd zmule.db in the unit's StateDirectory",
 )
 INSECURE = Setting(
     "insecure",
@@ -330,6 +337,52 @@ QUEUE_BYTES = Setting(
     LIMITS_PANEL,
     "1073741824 (1 GiB)",
 )
+TOTAL_MESSAGES = Setting(
+    "total_messages",
+    "limits.total_messages",
+    _whole("COUNT", 10**15),
+    5_000_000,
+    "How many messages the broker may hold, dead letters included.",
+    LIMITS_PANEL,
+)
+TOTAL_BYTES = Setting(
+    "total_bytes",
+    "limits.total_bytes",
+    _whole("BYTES", 10**15),
+    2 << 30,
+    "How many bytes of messages the broker may hold, dead letters included.",
+    LIMITS_PANEL,
+    "2147483648 (2 GiB)",
+)
+QUEUE_TTL = Setting(
+    "queue_ttl",
+    "limits.queue_ttl",
+    _seconds(0),
+    0.0,
+    "How long a message may wait in a queue before it is dead-lettered; 0 for ever. A mule or farm of the "
+    "file can have its own (ttl).",
+    LIMITS_PANEL,
+    "0",
+)
+REDELIVERY_PAUSE = Setting(
+    "redelivery_pause",
+    "limits.redelivery_pause",
+    _seconds(0),
+    1.0,
+    "How long a message waits before its third delivery. The second follows at once; every later one waits "
+    "twice as long as the one before, up to a minute.",
+    LIMITS_PANEL,
+    "1",
+)
+MAX_DEAD = Setting(
+    "max_dead",
+    "limits.max_dead",
+    _whole("COUNT", 10**15),
+    100_000,
+    "How many dead letters one queue may have. At more it takes no new messages until some are requeued or "
+    "dropped.",
+    LIMITS_PANEL,
+)
 MAX_DELIVERIES = Setting(
     "max_deliveries",
     "limits.max_deliveries",
@@ -373,7 +426,12 @@ SETTINGS: tuple[Setting[Any], ...] = (
     MAX_MESSAGE,
     QUEUE_MESSAGES,
     QUEUE_BYTES,
+    TOTAL_MESSAGES,
+    TOTAL_BYTES,
+    QUEUE_TTL,
     MAX_DELIVERIES,
+    REDELIVERY_PAUSE,
+    MAX_DEAD,
     LOG_LEVEL,
     LOG_FORMAT,
 )
