@@ -1,6 +1,7 @@
 """The process's own client and mule, for the functions of the package and of the drop-in modules.
 
-The client is made when it is first needed. The mule is set by whatever runs the program as one.
+The client is made when it is first needed. The mule is set by whatever runs the program as one. A process
+that is no mule is a worker as soon as it does what only mules and workers do: see `mules/serving.py`.
 """
 
 from __future__ import annotations
@@ -14,7 +15,7 @@ from zmule.errors import ZmuleError
 
 if TYPE_CHECKING:
     from zmule.clients.sync import Client
-    from zmule.mules.mule import Mule
+    from zmule.mules.mule import Mule, SignalRunner
 
 _client: Client | None = None
 _mule: Mule | None = None
@@ -54,6 +55,31 @@ def mule() -> Mule:
     if _mule is None:
         raise ZmuleError("this process is no mule: run it by zmuled or `zmule run`, or make a zmule.Mule")
     return _mule
+
+
+def signal_runner() -> SignalRunner:
+    """Return the mule or worker that this process is; it becomes a worker if it is neither.
+
+    Raises:
+        BrokerUnavailable: no broker has answered within some seconds.
+    """
+    if _mule is not None:
+        return _mule
+    from zmule.mules.serving import here
+
+    return here.worker()
+
+
+def worker_id() -> int:
+    """Return the number of the worker that this process is.
+
+    0 in a mule, and in a process that has forked workers. Errors are those of `signal_runner`.
+    """
+    if _mule is not None:
+        return 0
+    from zmule.mules.serving import here
+
+    return 0 if here.master else here.worker().worker_id
 
 
 def _close() -> None:

@@ -72,6 +72,16 @@ class SignalRunner(Engine):
         self.ask("unregister_signal", number)
         self.handlers.signals.pop(number, None)
 
+    def name_signal(self, name: str) -> int:
+        """Return the number of the signal that has this name: a free one if the name is new.
+
+        So processes that load the same module agree on the numbers of its signals. It stands for what
+        uWSGI's decorators do when no signal is named: there the module is loaded once, before the fork.
+        """
+        number = int(self.ask("name_signal", name, -1))
+        self.want("name_signal", name, number)
+        return number
+
     def signal_registered(self, number: int) -> bool:
         """Return whether anybody handles the signal. Stands for `uwsgi.signal_registered`."""
         return bool(self.ask("signal_registered", check_signal(number)))
@@ -201,6 +211,11 @@ class Mule(SignalRunner):
         return self._inbox.number
 
     @property
+    def program(self) -> str:
+        """What the mule runs, "" if it is signal-only."""
+        return self._inbox.program
+
+    @property
     def farms(self) -> tuple[str, ...]:
         """The farms that the mule is a member of, in the order in which they are served."""
         return self._inbox.farms
@@ -251,10 +266,10 @@ class Mule(SignalRunner):
             raise
         self.ack()
 
-    def serve(self) -> None:
-        """Do nothing but answer signals and calls, until the mule is to end: then raise as a get does."""
-        while True:
-            self.receive(SIGNAL, None)
+    def take_over(self) -> None:
+        """Let the code of a signal-only mule run it from here on, as a program would: messages are kept."""
+        self.want("read_messages")
+        self.settle()
 
 
 class Worker(SignalRunner):
@@ -270,6 +285,13 @@ class Worker(SignalRunner):
     def worker_id(self) -> int:
         """The worker's number. Stands for `uwsgi.worker_id`."""
         return self._inbox.number
+
+    def inherit(self, former: Worker) -> None:
+        """Handle and want what the worker did that a parent process was before it forked."""
+        self.handlers = former.handlers
+        with self._mutex:
+            self._inbox.inherit(former._inbox)
+            self._receiver.ring()
 
 
 def _sources(farms: bool, signals: bool) -> int:

@@ -20,6 +20,7 @@ from pathlib import Path
 from typing import NoReturn
 
 from zmule import compat, current
+from zmule.compat import signal_only
 from zmule.errors import ConfigError, MuleStopped, ZmuleError
 from zmule.mules.mule import Mule
 
@@ -113,14 +114,13 @@ def run_callable(program: str) -> object:
 
 
 def application(module: str | None, mule: Mule) -> Callable[[], object]:
-    """Return what a signal-only mule does: load the application module, if any, and wait for its end."""
+    """Return what a signal-only mule does: load the application module, if any, and serve its signals."""
 
     def serve() -> None:
         if module is not None:
             make_importable(os.getcwd())  # noqa: PTH109
             import_module(module)
-        mule.settle()
-        mule.serve()
+        signal_only.serve(mule)
 
     return serve
 

@@ -1,0 +1,1 @@
+"""What `import uwsgi` finds in a process that was started anew."""
