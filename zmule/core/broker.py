@@ -16,6 +16,7 @@ from itertools import starmap, takewhile
 from typing import Any, NamedTuple, cast
 
 from zmule.core import greeting
+from zmule.core.asking import LATER, Asked
 from zmule.core.dead import DeadLetters
 from zmule.core.dispatch import Dispatcher
 from zmule.core.effects import Changes, Effect, Forget, Note, Publish, Recovery, Reload, Send, Stop
@@ -34,6 +35,8 @@ from zmule.core.events import (
     Peer,
     PeersVanished,
     StopRequested,
+    StoreFailed,
+    StoreRecovered,
     Undelivered,
 )
 from zmule.core.frames import (
@@ -69,7 +72,7 @@ from zmule.core.queues import ANY, Dead, Message, farm_queue, mule_queue, source
 from zmule.core.redelivery import Redelivery
 from zmule.core.room import Room
 from zmule.core.senders import Sender, Senders
-from zmule.core.services import LATER, Asked, Schedules, Services
+from zmule.core.services import Schedules, Services
 from zmule.core.status import status
 from zmule.core.wire import MAX_REASON
 from zmule.errors import NotPermitted, NumberInUse, ProtocolError, ZmuleError
@@ -136,6 +139,7 @@ class Broker:
         self.letters = DeadLetters(self)
         self.redelivery = Redelivery(self)
         self.acked = 0
+        self.store_error: str | None = None
         self.stopping = False
         # Epochs of two brokers are never the same: what the former had delivered is not this one's.
         self._epoch = int.from_bytes(setup.id[:5]) << 20
@@ -242,7 +246,7 @@ class Broker:
     def _received(self, event: FrameReceived) -> None:
         peer, frame = event
         self.roster.heard(peer, self.now.mono)
-        self.services.heard(peer)
+        self.services.locks.heard(peer)
         try:
             handler = _FRAMES.get(type(frame))
             if handler is None:
@@ -422,9 +426,15 @@ class Broker:
     def _lost(self, event: BatchLost) -> None:
         if self.letters.lost(event.batch, event.reason):
             return
-        pending = self.intake.lost(event.batch, event.reason)
-        self._note("error", f"the store could not write: {event.reason}")
-        self._answered(pending)
+        self._answered(self.intake.lost(event.batch, event.reason))
+
+    def _store_failed(self, event: StoreFailed) -> None:
+        self.store_error = event.reason
+        self._note("error", f"the store cannot write, so new messages are refused: {event.reason}")
+
+    def _store_recovered(self, event: StoreRecovered) -> None:
+        self.store_error = None
+        self._note("warning", "the store writes again")
 
     def _answered(self, pending: Pending) -> None:
         """Tell the sender of a batch how it went."""
@@ -643,6 +653,8 @@ _HANDLERS: dict[type[Event], Callable[..., None]] = {
     Undelivered: Broker._undelivered,
     BatchSaved: Broker._saved,
     BatchLost: Broker._lost,
+    StoreFailed: Broker._store_failed,
+    StoreRecovered: Broker._store_recovered,
     MuleSpawned: Broker._spawned,
     MuleExited: Broker._exited,
     PathWatched: Broker._path_watched,

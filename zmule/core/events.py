@@ -57,6 +57,16 @@ class BatchLost(NamedTuple):
     reason: str
 
 
+class StoreFailed(NamedTuple):
+    """The store cannot write at present: what it is given is lost, until `StoreRecovered`."""
+
+    reason: str
+
+
+class StoreRecovered(NamedTuple):
+    """The store writes again."""
+
+
 class MuleSpawned(NamedTuple):
     """The supervisor started the process of a configured mule.
 
@@ -113,6 +123,8 @@ Event = (
     | Undelivered
     | BatchSaved
     | BatchLost
+    | StoreFailed
+    | StoreRecovered
     | MuleSpawned
     | MuleExited
     | MuleGivenUp

@@ -16,26 +16,30 @@ def status(broker: Broker, now: Instant) -> dict[str, Any]:
     """Return the status; its keys are documented in docs/commands.rst."""
     dispatch, intake, services = broker.dispatch, broker.intake, broker.services
     mules = sorted(broker.roster, key=lambda mule: mule.number)
+    messages, size = broker.room.held()
     return {
         "broker": {
             **broker.setup.about,
             "uptime_s": now.mono - broker.started.mono,
             "stopping": broker.stopping,
             "clients": broker.senders.connected(),
+            "store_error": broker.store_error,
+            "messages": messages,
+            "bytes": size,
             "limits": broker.limits._asdict(),
         },
         "mules": [mule.status() for mule in mules if mule.number > 0],
         "workers": [-mule.number for mule in reversed(mules) if mule.number < 0],
         "farms": broker.roster.members(),
         "queues": {
-            name: _queue(queue, now.wall)
+            name: _queue(broker, queue)
             for name, queue in sorted(dispatch.queues.items())
             if queue.source in (DIRECT, FARM) or (queue.source == STRAY and queue.count)
         },
         "signals": services.signals.status(lambda name: dispatch.length(name)[0]),
         "timers": [*services.timers.status(*now), *services.monitors.status()],
-        "locks": services.lock_status(),
-        "dead": {"count": len(broker.dead)},
+        "locks": services.locks.status(),
+        "dead": {"count": len(broker.dead), "bytes": broker.letters.bytes},
         "totals": {
             "accepted": intake.accepted,
             "delivered": dispatch.delivered,
@@ -43,16 +47,21 @@ def status(broker: Broker, now: Instant) -> dict[str, Any]:
             "redelivered": dispatch.redelivered,
             "refused": intake.refused,
             "dead": len(broker.dead),
+            "dropped": broker.letters.dropped,
         },
     }
 
 
-def _queue(queue: Queue, wall: float) -> dict[str, Any]:
+def _queue(broker: Broker, queue: Queue) -> dict[str, Any]:
+    delayed = broker.redelivery.delays.counts.get(queue.name, 0)
     entry: dict[str, Any] = {
         "ready": len(queue.ready),
-        "in_flight": queue.count - len(queue.ready),
+        "in_flight": queue.count - len(queue.ready) - delayed,
+        "delayed": delayed,
+        "dead": broker.letters.counts.get(queue.name, 0),
         "bytes": queue.bytes,
-        "oldest_age_s": max(0.0, wall - queue.ready[0][4]) if queue.ready else None,
+        "oldest_age_s": max(0.0, broker.steady() - queue.ready[0][4]) if queue.ready else None,
+        "ttl_s": broker.setup.ttl(queue.name) or None,
     }
     if queue.name == ANY or queue.count:
         entry["no_reader_since"] = queue.unread_since

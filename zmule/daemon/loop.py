@@ -40,6 +40,8 @@ from zmule.core.events import (
     PathRefused,
     PathWatched,
     StopRequested,
+    StoreFailed,
+    StoreRecovered,
     Undelivered,
 )
 from zmule.core.frames import Deliver
@@ -89,6 +91,7 @@ class Loop:
         self._alarm = alarm
         self._monitors = monitors
         self._outcomes: deque[Event] = deque()
+        self._store_error: str | None = None
         self._stopping = False
         self._ready = False
         self._poller = zmq.Poller()
@@ -126,6 +129,16 @@ class Loop:
         self._gateway.retry()
         self._perform(self._broker.tick(instant()))
         self._settle()
+        self._look_at_store()
+
+    def _look_at_store(self) -> None:
+        """Tell the broker when the store cannot write any longer, and when it can again."""
+        error = self._store.healthy()
+        if error is None and self._store_error is not None:
+            self._happened([StoreRecovered()])
+        elif error is not None and self._store_error is None:
+            self._happened([StoreFailed(error)])
+        self._store_error = error
 
     def _timeout(self) -> int:
         """Return for how long there is nothing to do, in milliseconds."""

@@ -30,6 +30,10 @@ from zmule.version import VERSION
 
 log = logging.getLogger("zmule")
 
+SWITCH_SECONDS = 0.0002
+"""How long the loop may keep the interpreter from the thread that writes the store. That thread gives it up
+for each statement, and with the usual 5 ms a busy loop would hold up every commit."""
+
 STOP_SIGNALS = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP)
 
 
@@ -44,6 +48,8 @@ def run(config: Config) -> int:
     with ExitStack() as stack:
         alarm = stack.enter_context(stop_signals())
         holding = stack.enter_context(hold([*config.endpoints, *config.publish]))
+        if config.store != "memory:":
+            sys.setswitchinterval(SWITCH_SECONDS)
         store = stack.enter_context(closing(open_store(config.store)))
         gateway = stack.enter_context(closing(Gateway(config.max_message)))
         pairs = gateway.bind(holding, zip(config.endpoints, config.publish, strict=True))

@@ -5,8 +5,8 @@
 the busier the broker, the more messages share an fsync. An eventfd tells the loop that there are answers.
 
 When a commit fails, all that was given is answered with `Lost`, and what must not be forgotten (see
-`zmule.stores.store`) goes to `_kept`. Until the loop has fetched these answers, what it gives is lost too.
-From then on the writer tries every `RETRY_SECONDS`: it moves the log into the file, which makes room in the
+`zmule.stores.store`) goes to `_kept`. From then on what is given is lost as it comes, so that senders are
+refused at once, until the trouble is over and the loop has fetched these answers. The writer tries every `RETRY_SECONDS`: it moves the log into the file, which makes room in the
 log, proves that a commit works, and writes what it kept, a little at a time so that little room suffices.
 
 A disk that is filled to the last byte can take no acks either, so that no message would ever leave it. Hence
@@ -68,7 +68,7 @@ class SqliteStore:
         self._answers: list[Saved | Lost] = []
         self._kept: deque[Changes] = deque()
         self._trouble: str | None = None
-        self._closed = False
+        self._closed = self._rung = False
         self._tidy_at: float | None = monotonic() + TIDY_SECONDS
         self._signal: int | None = os.eventfd(0, os.EFD_CLOEXEC | os.EFD_NONBLOCK)
         self._writer = Thread(target=self._run, name="zmule store", daemon=True)
@@ -85,18 +85,25 @@ class SqliteStore:
         with self._changed:
             if self._closed:
                 raise ValueError("the store is closed")
-            match self._answers[-1:]:
-                case [Lost(reason=reason)]:
-                    self._answer([Lost(changes.batch, reason)])
-                    changes = _unlosable(changes)
+            if (reason := self._reason_to_refuse()) is not None:
+                self._answer([Lost(changes.batch, reason)])
+                changes = _unlosable(changes)
             self._given.append(changes)
             self._changed.notify()
+
+    def _reason_to_refuse(self) -> str | None:
+        """Return why new messages are lost: the trouble, or a loss of which the loop does not know yet."""
+        match self._answers[-1:]:
+            case [Lost(reason=reason)]:
+                return reason
+        return self._trouble
 
     def completed(self) -> list[Saved | Lost]:
         with self._changed:
             answers, self._answers = self._answers, []
-            if answers and self._signal is not None:
+            if self._rung and self._signal is not None:
                 os.eventfd_read(self._signal)
+                self._rung = False
             return answers
 
     def descriptor(self) -> int | None:
@@ -119,7 +126,13 @@ class SqliteStore:
         wanted = [answer for answer in answers if answer.batch]
         if wanted and self._signal is not None:
             self._answers += wanted
+            self._ring()
+
+    def _ring(self) -> None:
+        """Wake up the loop. Only with `_changed` held."""
+        if self._signal is not None:
             os.eventfd_write(self._signal, 1)
+            self._rung = True
 
     # The writer's thread
 
@@ -180,8 +193,8 @@ class SqliteStore:
 
     def _lose(self, given: list[Changes], reason: str) -> None:
         """Answer for `given`, and for what has come since, that it is lost; keep what must not be."""
-        self._trouble = reason
         with self._changed:
+            self._trouble = reason
             given = given + self._given
             self._given = []
             self._answer(Lost(changes.batch, reason) for changes in given)
@@ -201,7 +214,9 @@ class SqliteStore:
         except Exception as error:
             self._trouble = self._reason(error)
             return False
-        self._trouble = None
+        with self._changed:
+            self._trouble = None
+            self._ring()
         return True
 
     def _write_some(self) -> None:

@@ -59,7 +59,10 @@ class Store(Protocol):
         """
 
     def descriptor(self) -> int | None:
-        """Return what to poll: readable while `completed` has answers. None: they come with `save`."""
+        """Return what to poll: readable while `completed` has answers, or since `healthy` has changed.
+
+        None: answers come with `save`.
+        """
 
     def healthy(self) -> str | None:
         """Return None, or why the store cannot write at present: then new messages are to be refused."""
