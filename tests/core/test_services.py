@@ -361,10 +361,12 @@ def test_a_cron_that_nobody_wants_any_more_is_forgotten_by_the_store() -> None:
     w.settle()
     want(w, guest, "add_cron_text", 17, "5 * * * *", "")
     want(w, guest, "add_cron_text", 18, "* * * * *", "Europe/Rome")
+    w.tick()
     facts = w.store.recover().facts
     minute = b"%d" % (MINUTE // 60)
     assert facts == {"cron 17 5 * * * *": minute, "cron 18 * * * * * Europe/Rome": minute}
     assert ask(w, guest, "remove_source", "cron", 17).value == 1
+    w.tick()
     assert list(w.store.recover().facts) == ["cron 18 * * * * * Europe/Rome"]
     guest.kill()
     w.settle()
@@ -372,6 +374,7 @@ def test_a_cron_that_nobody_wants_any_more_is_forgotten_by_the_store() -> None:
     w.pass_time(300)
     w.settle()
     want(w, other, "add_cron_text", 19, "5 * * * *", "")
+    w.tick()
     assert list(w.store.recover().facts) == ["cron 19 5 * * * *"]
 
 

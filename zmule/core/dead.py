@@ -17,10 +17,10 @@ from itertools import groupby
 from operator import itemgetter
 from typing import TYPE_CHECKING, Any, NamedTuple
 
+from zmule.core.asking import LATER, Asked
 from zmule.core.effects import Bury, Changes, Note
 from zmule.core.frames import Answer, Body
 from zmule.core.queues import Dead, Message, byte_size
-from zmule.core.services import LATER, Asked
 from zmule.core.wire import MAX_REASON
 from zmule.errors import StoreUnavailable, UnknownLetter, WrongValue, ZmuleError
 

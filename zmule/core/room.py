@@ -13,10 +13,10 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any
 
+from zmule.core.asking import LATER, Asked
 from zmule.core.events import Peer
 from zmule.core.frames import Body
 from zmule.core.queues import byte_size
-from zmule.core.services import LATER, Asked
 from zmule.errors import QueueFull, WrongValue
 
 if TYPE_CHECKING:

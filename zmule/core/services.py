@@ -14,17 +14,18 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Mapping
 from typing import TYPE_CHECKING, Any, NamedTuple
 
+from zmule.core.asking import LATER, Asked, arguments, checked
 from zmule.core.effects import Changes, Note, Unwatch, Watch
 from zmule.core.events import Peer
 from zmule.core.frames import Answer
-from zmule.core.locks import Granted, Locks, Outcome, Owner, Refused, Released
+from zmule.core.lockservice import LockService
 from zmule.core.monitors import Monitors
 from zmule.core.mules import Mule
 from zmule.core.names import Names
 from zmule.core.queues import check_signal, is_function
 from zmule.core.signals import Signals
 from zmule.core.timers import Schedule, Source, Timers
-from zmule.errors import ProtocolError, UnknownLock, WrongValue
+from zmule.errors import ProtocolError, WrongValue
 
 if TYPE_CHECKING:
     from zmule.core.broker import Broker
@@ -45,21 +46,6 @@ Wish = tuple[str, tuple[Any, ...]]
 """A question and its arguments."""
 
 
-class Asked(NamedTuple):
-    """A question: who asked it, the number that the answer must bear, and its arguments."""
-
-    peer: Peer
-    request: int
-    arguments: tuple[Any, ...]
-
-
-class Later:
-    """What a method returns when the answer will be sent by itself."""
-
-
-LATER = Later()
-
-
 class Schedules(NamedTuple):
     """How to make the schedule of a cron: from uWSGI's five integers, or from a text and a time zone."""
 
@@ -77,11 +63,10 @@ class Services:
         self._names = Names(self.signals.registered)
         self.timers = Timers()
         self.monitors = Monitors()
-        # Fencing tokens grow over restarts, too, as long as the clock does.
-        self.locks = Locks(locks, first_token=max(1, int(broker.now.wall * 1_000_000)))
+        self.locks = LockService(broker, locks)
         self._facts: dict[str, bytes] = {}
+        self._crons_moved = False
         self._asked_before: dict[int, object] = {}
-        self._leases: dict[Peer, float] = {}
 
     def questions(self) -> dict[str, Callable[[Asked], Any]]:
         """Return the questions by name."""
@@ -98,10 +83,7 @@ class Services:
             "add_cron_text": self._add_cron_text,
             "add_file_monitor": self._add_file_monitor,
             "remove_source": self._remove_source,
-            "lock": self._lock,
-            "unlock": self._unlock,
-            "give_up_lock": self._give_up_lock,
-            "is_locked": self._is_locked,
+            **self.locks.questions(),
         }
 
     def restore(self, facts: Mapping[str, bytes]) -> None:
@@ -117,31 +99,31 @@ class Services:
             WrongValue: an argument is not what it should be.
         """
         questions = self.questions()
-        for what, arguments in wishes:
-            questions[what](Asked(CONFIG, 0, arguments))
+        for what, wish in wishes:
+            questions[what](Asked(CONFIG, 0, wish))
 
     # Signals.
 
     def _register(self, asked: Asked) -> None:
-        number, target = self._arguments(asked, int, str)
+        number, target = arguments(asked, int, str)
         self.signals.register(check_signal(number), target, self._mule(asked))
         self._broker.reads_changed(self._mule(asked))
 
     def _unregister(self, asked: Asked) -> None:
-        (number,) = self._arguments(asked, int)
+        (number,) = arguments(asked, int)
         self.signals.unregister(check_signal(number), self._mule(asked))
         self._broker.reads_changed(self._mule(asked))
 
     def _registered(self, asked: Asked) -> bool:
-        (number,) = self._arguments(asked, int)
+        (number,) = arguments(asked, int)
         return self.signals.registered(check_signal(number))
 
     def _name_signal(self, asked: Asked) -> int:
-        name, wished = self._arguments(asked, str, int)
+        name, wished = arguments(asked, str, int)
         return self._names.number(name, wished)
 
     def _register_function(self, asked: Asked) -> None:
-        (name,) = self._arguments(asked, str)
+        (name,) = arguments(asked, str)
         mule = self._mule(asked)
         if not is_function(name) or len(mule.functions) >= MAX_FUNCTIONS:
             raise WrongValue(f"a function's name is an identifier, and there are at most {MAX_FUNCTIONS}")
@@ -149,7 +131,7 @@ class Services:
         self._broker.reads_changed(mule)
 
     def _read_messages(self, asked: Asked) -> None:
-        self._arguments(asked)
+        arguments(asked)
         self._broker.reads_messages(self._mule(asked))
 
     def _mule(self, asked: Asked) -> Mule:
@@ -161,34 +143,34 @@ class Services:
     # Sources of signals.
 
     def _add_timer(self, asked: Asked) -> None:
-        number, seconds = self._arguments(asked, int, float)
+        number, seconds = arguments(asked, int, float)
         asker, now = self._asker(asked.peer), self._broker.now
-        self._checked(self.timers.add_timer, check_signal(number), seconds, asker, now.mono)
+        checked(self.timers.add_timer, check_signal(number), seconds, asker, now.mono)
 
     def _add_rb_timer(self, asked: Asked) -> None:
-        number, seconds, iterations = self._arguments(asked, int, float, int)
+        number, seconds, iterations = arguments(asked, int, float, int)
         asker, now = self._asker(asked.peer), self._broker.now
-        self._checked(self.timers.add_rb_timer, check_signal(number), seconds, iterations, asker, now.mono)
+        checked(self.timers.add_rb_timer, check_signal(number), seconds, iterations, asker, now.mono)
 
     def _add_cron(self, asked: Asked) -> None:
-        number, *fields = self._arguments(asked, int, int, int, int, int, int)
+        number, *fields = arguments(asked, int, int, int, int, int, int)
         self._add_schedule(asked, number, "integers", *fields)
 
     def _add_cron_text(self, asked: Asked) -> None:
-        number, text, zone = self._arguments(asked, int, str, str)
+        number, text, zone = arguments(asked, int, str, str)
         self._add_schedule(asked, number, "text", text, zone or None)
 
-    def _add_schedule(self, asked: Asked, number: int, kind: str, *arguments: Any) -> None:
+    def _add_schedule(self, asked: Asked, number: int, kind: str, *fields: Any) -> None:
         if self._schedules is None:
             raise WrongValue("this broker has no clock for cron")
-        schedule = self._checked(getattr(self._schedules, kind), *arguments)
+        schedule = checked(getattr(self._schedules, kind), *fields)
         asker, now = self._asker(asked.peer), self._broker.now
-        self._checked(self.timers.add_cron, check_signal(number), schedule, asker, now.wall)
-        self._remember()
+        checked(self.timers.add_cron, check_signal(number), schedule, asker, now.wall)
+        self._crons_moved = True
 
     def _remember(self) -> None:
         """Have the store keep up to which minute crons are settled, where that has changed."""
-        before = self._facts
+        self._crons_moved, before = False, self._facts
         now = {_cron_fact(source): b"%d" % minute for source, minute in self.timers.settled().items()}
         changed = dict.fromkeys(before.keys() - now.keys(), b"") | dict(now.items() - before.items())
         self._facts = now
@@ -196,11 +178,11 @@ class Services:
             self._broker.do(Changes(facts=changed))
 
     def _add_file_monitor(self, asked: Asked) -> object:
-        number, path = self._arguments(asked, int, str)
+        number, path = arguments(asked, int, str)
         if not path or len(path) > MAX_PATH:
             raise WrongValue(f"a path has 1 to {MAX_PATH} characters")
         asker, question = self._asker(asked.peer), (asked.peer, asked.request)
-        if self._checked(self.monitors.add, check_signal(number), path, asker, question):
+        if checked(self.monitors.add, check_signal(number), path, asker, question):
             self._broker.do(Watch(path))
         return LATER if self.monitors.is_new(path) else None
 
@@ -218,13 +200,12 @@ class Services:
             self._broker.raise_signal(number)
 
     def _remove_source(self, asked: Asked) -> int:
-        kind, number = self._arguments(asked, str, int)
+        kind, number = arguments(asked, str, int)
         if kind not in KINDS:
             raise WrongValue(f"a kind of source is one of {', '.join(KINDS)}, not {kind[:50]!r}")
         if kind != "filemon":
-            count = self.timers.remove_all(kind, number)
-            self._remember()
-            return count
+            self._crons_moved = True
+            return self.timers.remove_all(kind, number)
         count, unneeded = self.monitors.remove(number)
         self._unwatch(unneeded)
         return count
@@ -265,125 +246,31 @@ class Services:
 
     def gone(self, peer: Peer) -> None:
         """A connection is gone: its locks are free, its sources are dropped."""
-        self._leases.pop(peer, None)
-        self._tell(self.locks.vanish(peer))
+        self.locks.gone(peer)
         self.drop(peer)
-
-    # Locks.
-
-    def _lock(self, asked: Asked) -> object:
-        name, thread, timeout, blocking = self._arguments(asked, (int, str), int, float, bool)
-        limit = timeout if timeout >= 0 else None
-        owner = Owner(asked.peer, thread)
-        now = self._broker.now.mono
-        self._tell(self.locks.acquire(name, owner, asked.request, now, limit, blocking))
-        return LATER
-
-    def _unlock(self, asked: Asked) -> object:
-        name, thread = self._arguments(asked, (int, str), int)
-        self._tell(self.locks.release(name, Owner(asked.peer, thread), asked.request))
-        return LATER
-
-    def _give_up_lock(self, asked: Asked) -> None:
-        thread, request = self._arguments(asked, int, int)
-        self._tell(self.locks.cancel(Owner(asked.peer, thread), request))
-
-    def _is_locked(self, asked: Asked) -> Any:
-        (name,) = self._arguments(asked, (int, str))
-        try:
-            return self.locks.is_locked(name)
-        except ValueError as error:
-            raise UnknownLock(str(error)) from None
-
-    def _tell(self, outcomes: Iterable[Outcome]) -> None:
-        for outcome in outcomes:
-            peer = outcome.owner.peer
-            if isinstance(outcome, Granted):
-                self._leases[peer] = self._lease_end()
-                self._broker.send(peer, Answer(outcome.request, "", outcome.token))
-            elif isinstance(outcome, Released):
-                self._broker.send(peer, Answer(outcome.request, "", None))
-            elif isinstance(outcome, Refused):
-                self._broker.send(peer, Answer(outcome.request, outcome.code, outcome.reason))
-
-    def lock_status(self) -> list[dict[str, Any]]:
-        """Return the locks for the status, with processes and threads in place of owners."""
-        return [
-            {
-                **lock,
-                "holder": lock["holder"] and self._process(lock["holder"]),
-                "waiting": [self._process(owner) for owner in lock["waiting"]],
-            }
-            for lock in self.locks.status()
-        ]
-
-    def _process(self, owner: Owner) -> dict[str, int]:
-        known = self._broker.senders.at(owner.peer) or self._broker.roster.at(owner.peer)
-        return {"pid": known.pid if known else 0, "thread": owner.thread}
 
     # Time.
 
     def tick(self) -> None:
-        """Raise what is due, and refuse who has waited in vain for a lock."""
+        """Raise what is due, and see to the locks."""
         now = self._broker.now
-        for peer in [peer for peer, until in self._leases.items() if until <= now.mono]:
-            self._expire(peer)
-        self._tell(self.locks.tick(now.mono))
-        cron = self.timers.is_cron_due(now.wall)
+        self.locks.tick()
+        self._crons_moved |= self.timers.is_cron_due(now.wall)
         for number in self.timers.due(now.mono, now.wall):
             self._broker.raise_signal(number)
-        if cron:
+        if self._crons_moved:
             self._remember()
-
-    def heard(self, peer: Peer) -> None:
-        """A peer that may hold locks has shown that it lives."""
-        if peer in self._leases:
-            self._leases[peer] = self._lease_end()
-
-    def _lease_end(self) -> float:
-        return self._broker.now.mono + self._broker.limits.heartbeat_timeout
-
-    def _expire(self, peer: Peer) -> None:
-        del self._leases[peer]
-        if self.locks.has_claims(peer):
-            self._broker.vanished(peer, "held a lock and was silent for too long")
 
     def next_deadline(self) -> float | None:
         """Return when `tick` has something to do, on the monotonic clock."""
         now = self._broker.now
-        due = [
-            self.locks.next_deadline(),
-            self.timers.next_deadline(now.mono, now.wall),
-            min(self._leases.values(), default=None),
-        ]
+        due = (self.locks.next_deadline(), self.timers.next_deadline(now.mono, now.wall))
         return min((deadline for deadline in due if deadline is not None), default=None)
 
     def validate(self) -> None:
         """Raise AssertionError if an invariant is broken."""
         for part in (self.signals, self.timers, self.monitors, self.locks):
             part.validate()
-
-    # Arguments.
-
-    def _arguments(self, asked: Asked, *kinds: type | tuple[type, ...]) -> tuple[Any, ...]:
-        """Return the arguments if they are of these types; a whole number will do for seconds."""
-        given = tuple(
-            float(value) if kind is float and type(value) is int else value
-            for value, kind in zip(asked.arguments, kinds, strict=False)
-        )
-        if len(asked.arguments) != len(kinds) or not all(map(_fits, given, kinds)):
-            raise WrongValue("the question's arguments are not what they should be")
-        return given
-
-    def _checked(self, call: Callable[..., Any], *arguments: Any) -> Any:
-        try:
-            return call(*arguments)
-        except ValueError as error:
-            raise WrongValue(str(error)) from None
-
-
-def _fits(value: Any, kind: type | tuple[type, ...]) -> bool:
-    return type(value) in (kind if isinstance(kind, tuple) else (kind,))
 
 
 def _cron_fact(source: Source) -> str:
