@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 from zmule.core.broker import Limits
+from zmule.core.events import PeersVanished
 from zmule.core.frames import DIRECT, FARM
 from zmule.core.mules import FarmSetup, MuleSetup
 from zmule.core.senders import Senders
+from zmule.core.terms import Terms, recovered
 from zmule.testing import World
 
 
@@ -94,3 +96,61 @@ def test_a_queue_waits_no_longer_than_for_what_travels_alone() -> None:
     w.mule(8).threads[0].get()
     w.settle()
     assert farm.delivery is not None
+
+
+def test_a_connection_that_is_gone_twice_over() -> None:
+    """The monitor told of it, and a send found it out, in one turn of the loop."""
+    w = World()
+    mule = w.mule(7)
+    w.settle()
+    assert mule.pipe is not None
+    w.happened(PeersVanished((mule.pipe.peer, mule.pipe.peer)))
+    assert w.broker.roster.known(7) is None
+
+
+def test_what_was_given_ahead_is_recalled_from_a_thread_that_waits_for_something_else() -> None:
+    w = World([MuleSetup(1, "a.py")], [FarmSetup("busy", (1,))])
+    mule, other = w.spawn(1), w.mule(7, farms=["busy"])
+    (thread,) = mule.threads
+    thread.get(FARM)
+    w.settle()
+    client = w.client()
+    client.send("farm:busy", "first")
+    client.send("farm:busy", "second")
+    w.settle()
+    thread.get(DIRECT)  # by the pace of the first, the mule is given the second ahead
+    w.settle()
+    other.threads[0].get()
+    w.settle()
+    w.pass_time(0.1)
+    w.settle()
+    assert other.threads[0].delivery is not None
+
+
+def test_what_only_one_mule_may_have_is_not_recalled_from_it_for_ever() -> None:
+    w = World([MuleSetup(1, "a.py"), MuleSetup(2, "b.py")])
+    busy, idle = w.spawn(1), w.spawn(2, threads=2)
+    (thread,) = busy.threads
+    thread.get()
+    client = w.client()
+    client.send("mule:1", "quick")
+    w.settle()
+    w.pass_time(0.02)
+    client.send("mule:1", "slow")
+    client.send("any", "given ahead")
+    w.settle()
+    thread.get()
+    w.settle()
+    client.send("mule:1", "its own")
+    w.settle()
+    for other in idle.threads:
+        other.get()
+    w.settle()  # which has an end
+    assert [other.delivery and other.delivery.body for other in idle.threads] == ["given ahead", None]
+
+
+def test_a_pause_does_not_become_a_day_when_the_clock_is_set_back_before_a_restart() -> None:
+    accepted, paused, day = 1000.0, 1010.0, 86_400.0
+    terms = recovered(Terms(due=paused), accepted, accepted - day)
+    assert terms is not None
+    assert terms.at == paused - day

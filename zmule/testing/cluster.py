@@ -14,8 +14,8 @@ from typing import cast
 
 from zmule.core.broker import Limits
 from zmule.core.effects import Effect, Send
-from zmule.core.events import BatchLost, BatchSaved, Event, FrameReceived
-from zmule.core.frames import Body, Deliver, Frame, Return
+from zmule.core.events import BatchLost, BatchSaved, Event, FrameReceived, Undelivered
+from zmule.core.frames import Body, Bye, Deliver, Frame, Nack, Return
 from zmule.core.inbox import Delivery
 from zmule.core.mules import FarmSetup, Mule, MuleSetup
 from zmule.core.queues import Message
@@ -55,6 +55,7 @@ class Cluster(World):
         self.log: list[str] | None = None
         self._early = {f"farm:{farm.name}" for farm in self.setup.farms if farm.early}
         self._unanswered: dict[int, list[Body]] = {}
+        self._undelivered: list[Undelivered] = []
 
     def _new_disk(self) -> SimStore:
         self.store = disk = SimStore()
@@ -211,6 +212,8 @@ class Cluster(World):
         pipe = self.pipes.get(peer)
         if pipe is None or pipe.ended:
             self.vanished.append(peer)
+            if isinstance(frame, Deliver):
+                self._undelivered.append(Undelivered(peer, frame))
         elif pipe.open:
             pipe.to_peer.append(encode(frame))
 
@@ -220,15 +223,18 @@ class Cluster(World):
         if pipe.to_broker:
             frame = decode(pipe.to_broker.popleft())
             self._tidy(pipe)
-            if isinstance(frame, Return):
-                self._return(pipe, frame)
+            self._give_back(pipe, frame)
             self._note("from", pipe.peer.decode(), frame)
             self.happened(FrameReceived(pipe.peer, frame))
 
-    def _return(self, pipe: Pipe, frame: Return) -> None:
+    def _give_back(self, pipe: Pipe, frame: Frame) -> None:
+        """Tell the ledger what a mule gives back of what it has."""
         mule = self.broker.roster.at(pipe.peer)
-        if mule is not None and frame.epoch == mule.epoch:
-            self.ledger.returned([id for id in frame.ids if id in mule.in_flight])
+        if mule is None or not isinstance(frame, Return | Bye | Nack) or frame.epoch != mule.epoch:
+            return
+        ids = frame.unstarted if isinstance(frame, Bye) else frame.ids
+        tell = self.ledger.failed if isinstance(frame, Nack) else self.ledger.returned
+        tell([id for id in dict.fromkeys(ids) if id in mule.in_flight])
 
     def inject(self, actor: Actor, frame: Frame) -> None:
         """Put a frame into an actor's connection that its session would not send."""
@@ -258,6 +264,15 @@ class Cluster(World):
     def perform(self, effects: Iterable[Effect]) -> None:
         super().perform(effects)
         self.ledger.delivered()
+        while self._undelivered:
+            self._take_back(self._undelivered.pop(0))
+
+    def _take_back(self, event: Undelivered) -> None:
+        mule = self.broker.roster.at(event.peer)
+        if mule is not None and mule.epoch == event.frame.epoch:
+            ids = [id for parcel in event.frame.parcels for id in parcel.ids]
+            self.ledger.returned([id for id in ids if id in mule.in_flight])
+        self.happened(event)
 
     # What must hold.
 
@@ -268,20 +283,26 @@ class Cluster(World):
         for bodies in self._unanswered.values():
             books.update(bodies)
         for mule in self.broker.roster:
-            messages = mule.in_flight.values()
-            books.update([message[2] for message in messages])
-            alone = len(messages) < 2 or all(message[3] == 1 for message in messages)
-            claim(alone, "delivered again, and not alone", mule)
+            books.update([message[2] for message in mule.in_flight.values()])
+            alone = len(mule.in_flight) < 2 or not any(map(self.ledger.travels_alone, mule.in_flight))
+            claim(alone, "a mule died with one, and it is not alone", mule, list(mule.in_flight.values()))
         self.ledger.check(books, {dead.message[2] for dead in self.broker.dead.values()})
 
     def check_rest(self) -> None:
-        """When nothing moves: no message waits, in a queue or at a busy mule, while a mule could have it."""
+        """When nothing moves, no message waits in a queue while a mule could have it."""
+        for idle, mule in self._mules():
+            for queue in mule.queues:
+                waits = queue.ready and self._could_take(idle, mule, queue.source)
+                claim(not waits, "waits although a mule is idle", queue, idle)
+
+    def waiting_in_vain(self) -> tuple[Message, SimMule] | None:
+        """Return a message that waits at a busy mule, and a mule that could have it, if there are any."""
         for idle, mule in self._mules():
             for queue in mule.queues:
                 if self._could_take(idle, mule, queue.source):
-                    claim(not queue.ready, "waits although a mule is idle", queue, idle)
                     for message in self._unstarted(queue.name):
-                        claim(False, "waits at a mule although another is idle", message, idle)
+                        return message, idle
+        return None
 
     def _unstarted(self, name: str) -> Iterator[Message]:
         """Yield the messages of a queue that are in a mule's hands, and none of its threads works on."""
@@ -299,8 +320,9 @@ class Cluster(World):
     def _could_take(self, actor: SimMule, mule: Mule, source: int) -> bool:
         if self.broker.stopping or not any(thread.waits_for(source) for thread in actor.threads):
             return False
-        again = any(message[3] > 1 for message in mule.in_flight.values())
-        return not mule.in_flight or not (again or any(queue.head_alone() for queue in mule.queues))
+        heads = [queue.ready[0][0] for queue in mule.queues if queue.ready]
+        alone = any(map(self.ledger.travels_alone, mule.in_flight)) or any(map(self.ledger.must_wait, heads))
+        return not mule.in_flight or not alone
 
 
 def brief(value: object) -> str:

@@ -30,25 +30,28 @@ class Letter:
         place: where it is, as the disk has it: `nowhere`, `pending` (given to the store), `kept`, `lost`
             (the store could not write it), `done`, `dead`, or `wiped` (with a store that forgets).
         answer: what its sender has heard: None, `ok` or a code.
-        attempt: of its last delivery in the present life of the broker, 0 if there was none.
+        next: the number that its next delivery has to bear.
+        open: whether a delivery of it has come to no end yet.
+        suspect: whether a mule has died with it, so that it must travel alone.
         hand: who has it since then.
         finished: whether that one has acknowledged it.
     """
 
     __slots__ = (
         "answer",
-        "attempt",
         "body",
         "delivered",
         "early",
         "finished",
         "hand",
+        "next",
+        "open",
         "place",
         "queue",
-        "returned",
         "sender",
         "sequence",
         "started",
+        "suspect",
     )
 
     def __init__(self, body: Body, queue: str, sender: bytes, sequence: int, early: bool) -> None:
@@ -59,15 +62,16 @@ class Letter:
         self.early = early
         self.place = "nowhere"
         self.answer: str | None = None
-        self.attempt = 0
+        self.next = 1
+        self.open = False
+        self.suspect = False
         self.hand: Hand | None = None
         self.delivered = False
-        self.returned = False
         self.started = 0
         self.finished = False
 
     def __repr__(self) -> str:
-        return f"{self.body!r} ({self.queue}, {self.place}, answer {self.answer}, attempt {self.attempt})"
+        return f"{self.body!r} ({self.queue}, {self.place}, answer {self.answer}, delivery {self.next})"
 
 
 class Hand(NamedTuple):
@@ -137,7 +141,7 @@ class Ledger:
             letter = self.letters[message[2]]
             again = letter.place == "wiped" and letter.answer is None
             claim(letter.place == "nowhere" or again, "accepted twice", letter)
-            letter.place, letter.started = "pending", 0
+            letter.place, letter.started, letter.next = "pending", 0, message[3]
             self._ids[message[0]] = letter
 
     def committed(self, changes: Changes) -> None:
@@ -153,14 +157,15 @@ class Ledger:
 
     def crashed(self, recovery: Recovery) -> None:
         """Compare what the disk holds after a crash with what it has to hold."""
-        kept = {message[2]: message[0] for message in recovery.messages}
+        kept = {message[2]: message for message in recovery.messages}
         dead = {one.message[2] for one in recovery.dead}
         self._ids.clear()
         for letter in self.letters.values():
-            letter.attempt, letter.returned, letter.hand, letter.started = 0, False, None, 0
+            letter.open, letter.hand, letter.started = False, None, 0
             if letter.body in kept:
-                letter.place = "kept"
-                self._ids[kept[letter.body]] = letter
+                letter.place, letter.next = "kept", kept[letter.body][3]
+                letter.suspect = letter.next > 1
+                self._ids[kept[letter.body][0]] = letter
             elif letter.body in dead:
                 letter.place = "dead"
             elif letter.place in ("pending", "lost"):
@@ -186,11 +191,10 @@ class Ledger:
 
     def _deliver(self, letter: Letter, id: int, attempt: int) -> None:
         claim(letter.place == "kept", "delivered and not kept", letter)
-        if letter.attempt:
-            follows = attempt == letter.attempt + (not letter.returned)
-            claim(follows, f"delivery {attempt} does not follow", letter)
+        claim(attempt == letter.next, f"delivery {attempt} does not follow", letter)
         claim(attempt <= self.most, f"delivery {attempt} of {self.most}", letter)
-        letter.attempt, letter.returned = attempt, False
+        letter.suspect = letter.suspect or letter.open
+        letter.next, letter.open = attempt + 1, True
         if not letter.delivered:
             letter.delivered = True
             self._fresh.append((id, letter))
@@ -209,9 +213,15 @@ class Ledger:
         self._fresh.clear()
 
     def returned(self, ids: Iterable[int]) -> None:
-        """Note what a mule gives back unstarted, of what it holds."""
+        """Note what a mule gives back unstarted, of what it holds, or could not be sent."""
         for id in ids:
-            self._ids[id].returned = True
+            letter = self._ids[id]
+            letter.next, letter.open = letter.next - 1, False
+
+    def failed(self, ids: Iterable[int]) -> None:
+        """Note what a mule has failed with, of what it holds."""
+        for id in ids:
+            self._ids[id].open = False
 
     def started(self, body: Body) -> None:
         """Note that a thread begins to work on a message."""
@@ -236,11 +246,21 @@ class Ledger:
         claim(dead.message[0] in self._ids, "buried twice", dead)
         letter = self._ids.pop(dead.message[0])
         claim(letter.place == "kept", "buried and not kept", letter)
-        spent = letter.attempt == dead.message[3] == self.most
+        spent = letter.next - 1 == dead.message[3] == self.most
         claim(spent or "signal-only" in dead.reason, "buried alive", letter)
         letter.place = "dead"
 
     # What must hold.
+
+    def travels_alone(self, id: int) -> bool:
+        """Return whether a mule that has this message must have no other."""
+        letter = self._ids.get(id)
+        return letter is not None and letter.suspect
+
+    def must_wait(self, id: int) -> bool:
+        """Return whether this message, which is ready, may go only to a mule with empty hands."""
+        letter = self._ids.get(id)
+        return letter is not None and (letter.suspect or letter.open)
 
     def check(self, books: set[Body], dead: set[Body]) -> None:
         """Compare the broker's books, and its dead letters, with what has to be in them."""

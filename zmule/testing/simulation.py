@@ -24,6 +24,9 @@ from zmule.testing.world import Actor, SimClient, SimMule
 
 STEPS = 150
 ROUNDS = 80
+RECALLS, RECALL_SECONDS = 2, 0.05
+"""Within how long a message that lies at a busy mule must have come to one that is idle."""
+
 TRIES = 3000
 """Most attempts at making a failing list of steps shorter."""
 
@@ -166,9 +169,16 @@ class Simulation:
         return what is not None
 
     def rest(self) -> None:
-        """Let everything move until nothing does; nothing may wait in vain then."""
+        """Let everything move until nothing does; nothing may wait in vain then, at a mule not for long."""
         self.cluster.settle()
         self.cluster.check_rest()
+        for _ in range(RECALLS):
+            if self.cluster.waiting_in_vain() is None:
+                return
+            self.cluster.pass_time(RECALL_SECONDS)
+            self.cluster.settle()
+        vain = self.cluster.waiting_in_vain()
+        claim(vain is None, "waits at a mule although another is idle", vain)
 
     def heal(self) -> None:
         """End all faults, let the mules work until all is quiet; then everything must be accounted for."""

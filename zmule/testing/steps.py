@@ -200,9 +200,9 @@ def answer(sim: Simulation, who: int, how: int) -> Any:
 
 
 def notice(sim: Simulation, who: int, how: int) -> Any:
-    """The broker hears of a connection that is gone."""
+    """The broker hears of connections that are gone."""
     peer = pick(sim.cluster.vanished, 0)
-    sim.cluster.notice()
+    sim.cluster.notice(1 + how % 4)
     return peer
 
 
@@ -363,7 +363,8 @@ def _drain(sim: Simulation, mule: SimMule) -> None:
 
 def intrude(sim: Simulation, who: int, how: int) -> Any:
     """Somebody who is not known claims to have finished what others have."""
-    frames = (Bye(how % 8, tuple(range(1, 20)), tuple(range(1, 20))), Nack(how % 8, tuple(range(1, 20))), Settled(how % 8))
+    epoch, ids = how % 8, tuple(range(1, 20))
+    frames = (Bye(epoch, ids, ids), Nack(epoch, ids), Settled(epoch))
     frame = frames[who % len(frames)]
     sim.cluster.happened(FrameReceived(b"intruder", frame))
     return frame

@@ -329,10 +329,11 @@ class World:
             pipe.open = False
             self.vanished.append(pipe.peer)
 
-    def notice(self) -> None:
-        """Tell the broker of the next connection that is gone."""
-        if self.vanished:
-            self.happened(PeersVanished((self.vanished.popleft(),)))
+    def notice(self, most: int = 1) -> None:
+        """Tell the broker of the next connections that are gone, all in one go."""
+        gone = [self.vanished.popleft() for _ in range(min(most, len(self.vanished)))]
+        if gone:
+            self.happened(PeersVanished(tuple(gone)))
 
     def carry(self, pipe: Pipe) -> None:
         """Carry the next frame of a pipe to the broker."""
