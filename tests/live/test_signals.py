@@ -103,6 +103,7 @@ def test_a_handler_that_raises_harms_nobody(zmuled: Zmuled) -> None:
         """,
     )
     client = zmuled.start("--mule=mule.py").client()
+    wait_until(lambda: len(zmuled.status()["signals"]) == 2, "the handlers")
     for number in (17, 17, 18):
         client.signal(number)
     client.mule_msg("hay", 1)
@@ -318,6 +319,7 @@ def test_mules_are_told_how_calls_travel(zmuled: Zmuled) -> None:
 def test_one_raise_from_a_shell(zmuled: Zmuled) -> None:
     zmuled.program("counter.py", COUNTER)
     zmuled.start("--mule=counter.py")
+    wait_until(lambda: zmuled.status()["signals"], "the handler")
     environ = {**os.environ, "ZMULE_ENDPOINT": zmuled.endpoint}
     subprocess.run([Path(sys.executable).parent / "zmule", "signal", "17"], env=environ, check=True)
     wait_until(lambda: ran(zmuled.folder) == ["17"], "the run")
