@@ -15,18 +15,22 @@ import threading
 import time
 from collections.abc import Callable
 from types import TracebackType
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import zmq
 
 from zmule import process
 from zmule.clients.lock import Lock, thread_number
 from zmule.connection import READ, Bell, Connection
-from zmule.core.frames import Body, Headers
+from zmule.core.frames import Body, Headers, Options
 from zmule.core.outbox import Outbox
 from zmule.core.queues import ANY, check_signal, farm_queue, mule_queue, signal_queue
+from zmule.core.terms import wished
 from zmule.endpoints import check_endpoint, default_endpoint
 from zmule.errors import BrokerUnavailable, QueueFull, ZmuleError, from_code
+
+if TYPE_CHECKING:
+    from datetime import datetime
 
 DEFAULT_TIMEOUT = 5.0
 CLOSE_TIMEOUT = 5.0
@@ -93,6 +97,9 @@ class Client:
         wait: bool = True,
         headers: Headers | None = None,
         timeout: float | None = None,
+        delay: float | None = None,
+        at: float | datetime | None = None,
+        ttl: float | None = None,
     ) -> bool:
         """Send a message to a mule. Stands for `uwsgi.mule_msg`.
 
@@ -101,7 +108,13 @@ class Client:
             mule: the mule's number; 0 for the first available programmed mule.
             wait: return when the broker has accepted it. Otherwise at once: `flush` waits and tells.
             headers: a few plain values that travel along.
-            timeout: seconds to wait, default the client's own.
+            timeout: seconds to wait, also for room if the queue is full, in the order in which messages
+                were sent. Without it a full queue is an error at once, and the broker gets the client's own
+                timeout to answer.
+            delay: seconds for which not to deliver it.
+            at: when to deliver it at the earliest, as a Unix time or a `datetime`.
+            ttl: seconds after which nobody wants it any more: what has not been delivered by then becomes a
+                dead letter.
 
         Returns:
             True.
@@ -112,7 +125,8 @@ class Client:
         """
         if type(mule) is not int or mule < 0:
             raise ValueError(f"a mule's number is 0 or more, not {mule!r}")
-        return self._send(mule_queue(mule) if mule else ANY, message, wait, headers, timeout)
+        options = wished(delay, at, ttl)
+        return self._send(mule_queue(mule) if mule else ANY, message, wait, headers, timeout, options)
 
     def farm_msg(
         self,
@@ -122,12 +136,15 @@ class Client:
         wait: bool = True,
         headers: Headers | None = None,
         timeout: float | None = None,
+        delay: float | None = None,
+        at: float | datetime | None = None,
+        ttl: float | None = None,
     ) -> bool:
         """Send a message to the first available mule of a farm. Stands for `uwsgi.farm_msg`.
 
         Args, returns and errors are those of `mule_msg`, and `UnknownFarm`.
         """
-        return self._send(farm_queue(farm), message, wait, headers, timeout)
+        return self._send(farm_queue(farm), message, wait, headers, timeout, wished(delay, at, ttl))
 
     def signal(self, number: int, *, timeout: float | None = None) -> None:
         """Raise a signal: every process that it is for runs its handler once. Stands for `uwsgi.signal`.
@@ -140,7 +157,7 @@ class Client:
             QueueFull: it waits too many times already.
             BrokerUnavailable: the broker did not answer in time. It may have been raised.
         """
-        self._send(signal_queue(check_signal(number)), b"", True, None, timeout)
+        self._send(signal_queue(check_signal(number)), b"", True, None, timeout, patient=False)
 
     def call(self, function: str, readers: str, arguments: bytes, *, timeout: float | None = None) -> None:
         """Have a function run by a mule that has registered it: what `@mulefunc` is made of.
@@ -191,13 +208,14 @@ class Client:
 
         Raises:
             ZmuleError: messages were refused; the first one's error, with how many there were.
+            QueueFull: some still wait for room, and may go on doing so.
             BrokerUnavailable: some are still unconfirmed. They stay in the outbox.
         """
         limit = self.timeout if timeout is None else timeout
         with self._mutex:
             while left := self._outbox.unconfirmed():
                 if not self._wait(lambda left=left: self._outbox.unconfirmed() < left, limit):  # type: ignore[misc]
-                    raise self._unavailable(limit, f"{left} messages are unconfirmed")
+                    raise self._unfinished(limit, left)
             count, refusals = self._outbox.failures_since()
         if count:
             first = refusals[0]
@@ -264,25 +282,39 @@ class Client:
 
     # Sending and asking.
 
+    def _unfinished(self, limit: float, left: int) -> ZmuleError:
+        reason = self._outbox.waits_for_room()
+        if reason is not None and self._outbox.state == "up":
+            return QueueFull(f"{left} messages wait for room: {reason}")
+        return self._unavailable(limit, f"{left} messages are unconfirmed")
+
     def _send(
-        self, queue: str, message: Body, wait: bool, headers: Headers | None, timeout: float | None
+        self,
+        queue: str,
+        message: Body,
+        wait: bool,
+        headers: Headers | None,
+        timeout: float | None,
+        options: Options | None = None,
+        *,
+        patient: bool = True,
     ) -> bool:
         if type(message) is not str and type(message) is not bytes:
             raise TypeError(f"a message is str or bytes, not {type(message).__name__}")
         limit = self.timeout if timeout is None else timeout
+        until = time.monotonic() + limit if patient and timeout is not None else None
         with self._mutex:
             self._connect(limit)
             if not self._outbox.fits() and not self._wait(self._outbox.fits, limit):
                 raise QueueFull(f"the outbox is full: {self._outbox.unconfirmed()} messages are unconfirmed")
-            sequence = self._outbox.put(queue, message, headers, awaited=wait)
+            ticket = self._outbox.put(queue, message, headers, awaited=wait, options=options, until=until)
             if not wait:
                 self._carry()
                 return True
             self._ring()
-            if not self._wait(lambda: self._outbox.confirmed >= sequence, limit):
-                self._outbox.abandon(sequence)
-                raise self._unavailable(limit, "the message is unconfirmed")
-            error = self._outbox.outcome(sequence)
+            if not self._wait(lambda: self._outbox.answered(ticket), limit):
+                raise self._outbox.abandon(ticket) or self._unavailable(limit, "the message is unconfirmed")
+            error = self._outbox.outcome(ticket)
         if error is not None:
             raise error
         return True

@@ -205,7 +205,7 @@ class Broker:
         deadlines = [self._housekeeping]
         if (mule := next(iter(self.roster.connected()), None)) is not None:
             deadlines.append(self._silent_since(mule))
-        timed = (self.services, self.dispatch, self.redelivery)
+        timed = (self.services, self.dispatch, self.redelivery, self.room)
         others = [each.next_deadline() for each in timed]
         return min(deadlines + [due for due in others if due is not None])
 

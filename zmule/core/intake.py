@@ -171,6 +171,7 @@ class Intake:
         return queue, self._number(Batch(queue, (bytes([number]),), None), (bytes([number]),), wall)
 
     def _number(self, batch: Batch, bodies: tuple[Body, ...], wall: float) -> list[Message]:
+        self._room.came(batch.queue)
         ids = range(self._next_id, self._next_id + len(bodies))
         self._next_id = ids.stop
         self._dispatch.book(batch.queue, bodies)

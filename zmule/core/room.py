@@ -5,7 +5,8 @@ on its way into the store. The limits of the broker count dead letters, too.
 
 A sender that is ready to wait asks for room in a queue and is answered when there is some: not as soon as
 one message fits, which would have it come and go for each, but when the queue is down to `RESUME` of its
-limits. Those who asked first are answered first, and no more at a time than there is likely to be room for.
+limits. Those who asked first are answered first, and no more at a time than there is likely to be room for:
+the next ones when the first have sent something, or should have.
 """
 
 from __future__ import annotations
@@ -26,6 +27,9 @@ RESUME = 7 / 8
 BURST = 1000
 """Messages that a sender is expected to send once it is told that there is room."""
 
+PROMISE_SECONDS = 0.2
+"""How long a sender that was told of room has, before the next one is told."""
+
 MOST_WAITING = 100
 """Queues that one sender may wait for at a time."""
 
@@ -37,6 +41,7 @@ class Room:
         self._broker = broker
         self._limits = broker.limits
         self._waiting: dict[str, dict[Peer, Asked]] = {}
+        self._promised: dict[str, float] = {}
 
     def refusal(self, queue: str, count: int, size: int, after: tuple[int, int] = (0, 0)) -> QueueFull | None:
         """Return why so many more messages, of so many bytes in all, do not fit into a queue, or None.
@@ -87,7 +92,7 @@ class Room:
             raise error
         if size > min(self._limits.queue_bytes, self._limits.total_bytes):
             raise QueueFull(f"a message of {size} bytes does not fit even if nothing else is there")
-        if self._has_room(queue, 1, size):
+        if queue not in self._waiting and self._has_room(queue, 1, size):
             return None
         if sum(asked.peer in waiting for waiting in self._waiting.values()) >= MOST_WAITING:
             raise QueueFull(f"one sender can wait for room in {MOST_WAITING} queues")
@@ -100,17 +105,35 @@ class Room:
             if not self._waiting[queue]:
                 del self._waiting[queue]
 
+    def came(self, queue: str) -> None:
+        """Messages have come: whoever was told that there is room has made use of it."""
+        if self._promised:
+            self._promised.pop(queue, None)
+
     def grant(self) -> Iterator[Asked]:
         """Yield, once, who is to be told that there is room."""
+        now = self._broker.now.mono
         for queue in list(self._waiting):
-            waiting, expected, size = self._waiting[queue], 0, 0
-            for peer, asked in list(waiting.items()):
-                if not self._has_room(queue, expected + 1, size + asked.arguments[1]):
-                    break
-                yield waiting.pop(peer)
-                expected, size = expected + BURST, size + asked.arguments[1]
-            if not waiting:
-                del self._waiting[queue]
+            if self._promised.get(queue, 0.0) <= now:
+                self._promised.pop(queue, None)
+                yield from self._grant(queue)
+
+    def _grant(self, queue: str) -> Iterator[Asked]:
+        waiting, expected, size = self._waiting[queue], 0, 0
+        for peer, asked in list(waiting.items()):
+            size += asked.arguments[1]
+            if not self._has_room(queue, expected + 1, size):
+                break
+            expected += BURST
+            self._promised[queue] = self._broker.now.mono + PROMISE_SECONDS
+            yield waiting.pop(peer)
+        if not waiting:
+            del self._waiting[queue]
+
+    def next_deadline(self) -> float | None:
+        """Return when somebody has not made use of the room that he was told of, and `grant` is due."""
+        due = (at for queue, at in self._promised.items() if queue in self._waiting)
+        return min(due, default=None)
 
     def _has_room(self, queue: str, count: int, size: int) -> bool:
         """Return whether so much fits, and the queue and the broker are not nearly full."""
@@ -128,7 +151,8 @@ class Room:
         """Raise AssertionError if somebody waits for room that there is."""
         for queue, waiting in self._waiting.items():
             first = next(iter(waiting.values()))
-            assert not self._has_room(queue, 1, first.arguments[1]), f"{queue} has room"
+            promised = self._promised.get(queue, 0.0) > self._broker.now.mono
+            assert promised or not self._has_room(queue, 1, first.arguments[1]), f"{queue} has room"
 
 
 def _sum(one: tuple[int, int], other: tuple[int, int]) -> tuple[int, int]:

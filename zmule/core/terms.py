@@ -11,9 +11,13 @@ A time of day, as in `at`, is the opposite: it means the wall clock, wherever th
 from __future__ import annotations
 
 from math import inf
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 from zmule.core.frames import Options
+from zmule.core.wire import MAX_SECONDS
+
+if TYPE_CHECKING:
+    from datetime import datetime
 
 
 class Terms(NamedTuple):
@@ -28,6 +32,25 @@ class Terms(NamedTuple):
     due: float | None = None
     at: float | None = None
     expires: float | None = None
+
+
+def wished(delay: float | None, at: float | datetime | None, ttl: float | None) -> Options | None:
+    """Return the options of a message, from what a caller has given.
+
+    Raises:
+        ValueError: one of them makes no sense, or both a delay and a time are given.
+    """
+    if delay is None and at is None and ttl is None:
+        return None
+    if delay is not None and at is not None:
+        raise ValueError("a message has a delay or a time, not both")
+    if ttl is not None and not 0 < ttl <= MAX_SECONDS:
+        raise ValueError(f"a message's ttl is a number of seconds above 0, not {ttl!r}")
+    moment = at if at is None or isinstance(at, (int, float)) else at.timestamp()
+    for name, value in (("delay", delay), ("time", moment)):
+        if value is not None and not 0 <= value <= MAX_SECONDS:
+            raise ValueError(f"a message's {name} is a number of seconds from 0 to {MAX_SECONDS:.0f}")
+    return Options(delay or None, moment, ttl)
 
 
 def agreed(options: Options | None, steady: float) -> Terms | None:
