@@ -78,14 +78,17 @@ def put_off(terms: Terms | None, due: float) -> Terms:
 def recovered(terms: Terms | None, born: float, steady: float) -> Terms | None:
     """Return the terms of a message of an earlier broker, whose steady clock is gone.
 
-    If the message was born after now, one of the clocks was wrong: it gets the whole of its ttl again.
+    If the message was born after now, the clock was set back meanwhile: it is taken for born now, and what
+    its spans have left for as much as they had then.
     """
     if terms is None:
         return None
+    back = max(0.0, born - steady)
     due, at, expires = terms
-    if expires is not None and born > steady:
-        expires += steady - born
-    return Terms(at=at if due is None else due, expires=expires)
+    return Terms(
+        at=at if due is None else due - back,
+        expires=None if expires is None else expires - back,
+    )
 
 
 def expiry(terms: Terms | None, born: float, ttl: float) -> float:
