@@ -277,8 +277,9 @@ class Chaos:
 
 
 def empty(status: dict[str, Any]) -> bool:
-    """Return whether no queue has anything, or anything in work."""
-    return not any(queue["ready"] or queue["in_flight"] for queue in status["queues"].values())
+    """Return whether no queue has anything, or anything in work, or anything that waits for its time."""
+    held = ("ready", "in_flight", "delayed")
+    return not any(queue[name] for queue in status["queues"].values() for name in held)
 
 
 def end(process: Process) -> None:

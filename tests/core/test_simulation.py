@@ -329,3 +329,5 @@ def test_a_planted_bug_is_found(plant: Plant, monkeypatch: pytest.MonkeyPatch) -
     assert failure is not None
     assert isinstance(failure.error, AssertionError), failure
     print(failure.seed, failure.error)
+    monkeypatch.undo()
+    assert play(failure.seed) is None

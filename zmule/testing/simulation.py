@@ -155,7 +155,7 @@ class Simulation:
     def stop(self) -> str:
         """Tell the broker to stop."""
         self.cluster.happened(StopRequested())
-        return self.cluster
+        return "the broker"
 
     # What happens.
 
