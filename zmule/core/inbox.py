@@ -107,7 +107,7 @@ class Inbox(Link):
         self._sources: list[tuple[int, deque[Delivery]]] = []
         self._waiters: dict[Waiter, None] = {}
         self._acks: list[int] = []
-        self._nacks: list[int] = []
+        self._nacks: dict[tuple[float | None, bool], list[int]] = {}
         self._returns: list[int] = []
         self._recalled = False
         self._received = dict.fromkeys(SOURCES, 0)
@@ -165,9 +165,14 @@ class Inbox(Link):
         """The work is done: acknowledge the message."""
         self._drop(delivery, self._acks)
 
-    def fail(self, delivery: Delivery) -> None:
-        """The work came to nothing: let the message be delivered again."""
-        self._drop(delivery, self._nacks)
+    def fail(self, delivery: Delivery, *, delay: float | None = None, dead: bool = False) -> None:
+        """The work came to nothing: let the message be delivered again.
+
+        Args:
+            delay: after how many seconds, None for the broker's own pause.
+            dead: whether to make a dead letter of it instead.
+        """
+        self._drop(delivery, self._nacks.setdefault((delay, dead), []))
 
     def _drop(self, delivery: Delivery, ids: list[int]) -> None:
         if delivery.epoch == self.epoch and self._held.pop(delivery.id, None) is not None:
@@ -232,7 +237,7 @@ class Inbox(Link):
         self.epoch = frame.epoch
         self._buffers = {name: deque() for name in self._reads()}
         self._sources = [(source_of(name), buffer) for name, buffer in self._buffers.items()]
-        self._acks, self._nacks, self._returns = [], [], []
+        self._acks, self._nacks, self._returns = [], {}, []
         self._received = dict.fromkeys(SOURCES, 0)
         self._held = {}
         self._settled_said = self._left = False
@@ -250,7 +255,7 @@ class Inbox(Link):
             self._left = True
         else:
             frames += self._turn(now)
-        self._acks, self._nacks, self._returns = [], [], []
+        self._acks, self._nacks, self._returns = [], {}, []
         self._recalled = False
         return frames
 
@@ -261,8 +266,8 @@ class Inbox(Link):
     def _turn(self, now: float) -> list[Frame]:
         """Return what there is to tell, in the order in which it has to be known."""
         frames: list[Frame] = []
-        if self._nacks:
-            frames.append(Nack(self.epoch, tuple(self._nacks)))
+        for how, ids in self._nacks.items():
+            frames.append(Nack(self.epoch, tuple(ids), *how))
         if self._returns or self._recalled:
             frames.append(Return(self.epoch, tuple(self._returns)))
         frames.append(self._report())

@@ -24,6 +24,7 @@ from zmule import process
 from zmule.core.frames import SIGNAL, STRAY
 from zmule.core.inbox import Delivery, Inbox, Waiter
 from zmule.core.queues import source_of
+from zmule.core.wire import MAX_SECONDS
 from zmule.endpoints import check_endpoint, default_endpoint
 from zmule.errors import BrokerUnavailable, MuleStopped, ZmuleError, from_code
 from zmule.mules.receiver import Receiver
@@ -128,10 +129,17 @@ class Engine:
             self._finish_last()
             self._receiver.ring()
 
-    def nack(self) -> None:
-        """Give up on the message that this thread got last: it will be delivered again."""
+    def nack(self, delay: float | None = None, *, dead: bool = False) -> None:
+        """Give up on the message that this thread got last: it will be delivered again.
+
+        Args:
+            delay: seconds until then; None: at once the first time, and after growing pauses from then on.
+            dead: make a dead letter of it instead, however often it was delivered.
+        """
+        if delay is not None and not 0 <= delay <= MAX_SECONDS:
+            raise ValueError(f"a delay is a number of seconds from 0 to {MAX_SECONDS:.0f}, not {delay!r}")
         with self._mutex:
-            self._let_go(self._inbox.fail)
+            self._let_go(lambda delivery: self._inbox.fail(delivery, delay=delay, dead=dead))
             self._receiver.ring()
 
     def stop(self) -> None:
