@@ -341,6 +341,52 @@ def test_what_nobody_has_registered_goes_to_the_first_in_signal_wait() -> None:
     assert (strays["ready"], strays["in_flight"]) == (1, 2)
 
 
+def test_raised_before_anybody_has_registered_it_runs_where_it_is_at_last() -> None:
+    w = world()
+    raise_it(w, times=2)
+    raise_it(w, 99)
+    first, second, *_ = five(w)
+    register(w, "mules", first)
+    register(w, "mules", second)
+    assert table(w)[17] == {
+        "number": 17,
+        "target": "mules",
+        "mules": [1, 2],
+        "workers": [],
+        "raised": 2,
+        "pending": 2,
+    }
+    kept = [message[1] for message in w.store.recover().messages]
+    assert kept == ["signal:17:1", "signal:17:1", "signal:stray"]
+    raise_it(w)
+    assert run_all(w, first) == [17, 17, 17]
+    assert run_all(w, second) == [17]
+    wait(w, second, sources=SIGNAL | STRAY)
+    assert running(second) == [99]
+
+
+def test_what_only_workers_have_registered_for_mules_waits_for_a_mule() -> None:
+    w = world()
+    one, mule = worker(w), w.spawn(1)
+    w.settle()
+    register(w, "mules", one)
+    raise_it(w)
+    assert (table(w)[17]["raised"], w.broker.dispatch.length("signal:stray")[0]) == (1, 1)
+    register(w, "mules", mule)
+    assert run_all(w, mule) == [17]
+
+
+def test_a_raise_for_workers_waits_for_the_first_of_them() -> None:
+    w = world()
+    mule = w.spawn(1)
+    w.settle()
+    register(w, "workers", mule)
+    raise_it(w)
+    one = worker(w)
+    register(w, "workers", one)
+    assert run_all(w, one, SIGNAL) == [17]
+
+
 @pytest.mark.parametrize("target", ["", "workers", "worker1"])
 def test_a_signal_for_workers_goes_to_signal_wait_when_there_is_none(target: str) -> None:
     w = world()

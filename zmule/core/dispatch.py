@@ -14,6 +14,7 @@ mule leave as one frame.
 
 from __future__ import annotations
 
+from collections import deque
 from collections.abc import Callable, Iterable, Sequence
 from itertools import groupby
 from math import inf
@@ -138,6 +139,14 @@ class Dispatcher:
         messages = list(queue.ready)
         queue.ready.clear()
         return messages
+
+    def take_out(self, name: str, body: Body) -> list[Message]:
+        """Take what is ready and has that body out of a queue; it stays on the books."""
+        queue = self.queue(name)
+        taken = [message for message in queue.ready if message[2] == body]
+        if taken:
+            queue.ready = deque(message for message in queue.ready if message[2] != body)
+        return taken
 
     def account(self, messages: list[Message], sign: int = 1) -> None:
         """Count messages into (or, with `sign` -1, out of) the books of their queues."""

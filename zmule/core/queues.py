@@ -117,6 +117,12 @@ def again(message: Message) -> Message:
     return id, queue, body, attempt + 1, born, headers, terms
 
 
+def moved(message: Message, queue: str) -> Message:
+    """Return the message as one of another queue."""
+    id, _, body, attempt, born, headers, terms = message
+    return id, queue, body, attempt, born, headers, terms
+
+
 def by_death(message: Message, suspects: Container[int]) -> bool:
     """Return whether a mule died with the message, which therefore must travel alone."""
     return message[3] > 1 and message[0] in suspects

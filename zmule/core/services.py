@@ -22,7 +22,7 @@ from zmule.core.lockservice import LockService
 from zmule.core.monitors import Monitors
 from zmule.core.mules import Mule
 from zmule.core.names import Names
-from zmule.core.queues import check_signal, is_function
+from zmule.core.queues import STRAY_QUEUE, check_signal, is_function, moved
 from zmule.core.signals import Signals
 from zmule.core.timers import Schedule, Source, Timers
 from zmule.errors import ProtocolError, WrongValue
@@ -106,8 +106,22 @@ class Services:
 
     def _register(self, asked: Asked) -> None:
         number, target = arguments(asked, int, str)
-        self.signals.register(check_signal(number), target, self._mule(asked))
-        self._broker.reads_changed(self._mule(asked))
+        mule, stray = self._mule(asked), self.signals.is_stray(check_signal(number))
+        self.signals.register(number, target, mule)
+        self._broker.reads_changed(mule)
+        if stray and not self.signals.is_stray(number):
+            self._adopt(number)
+
+    def _adopt(self, number: int) -> None:
+        """Give raises that came before a signal was registered to who has done so."""
+        dispatch = self._broker.dispatch
+        strays = dispatch.take_out(STRAY_QUEUE, bytes([number]))
+        adopted = [moved(stray, queue) for stray in strays for queue in self.signals.route(number)]
+        if adopted:
+            dispatch.account(strays, -1)
+            dispatch.account(adopted)
+            self._broker.do(Changes(amended=adopted))
+            dispatch.put_back(adopted)
 
     def _unregister(self, asked: Asked) -> None:
         (number,) = arguments(asked, int)

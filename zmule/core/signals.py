@@ -6,8 +6,9 @@ acknowledged when its handler has run, and delivered again when the mule dies. T
 and `signal:17:-2` for worker 2. A mule reads those of the signals that it has registered in its present
 life, so what waits for a mule that is down waits until it has loaded its handlers again.
 
-A signal that nobody has registered, or that is for workers when none is connected, goes to
-`signal:stray`, which only threads in `signal_wait` read.
+A signal that nobody has registered, or only workers when it is for mules, or the other way round, goes to
+`signal:stray`, which only threads in `signal_wait` read. What waits there when it is registered at last goes
+to who did that: so what is raised while a broker and its mules are starting is not lost on them.
 """
 
 from __future__ import annotations
@@ -95,19 +96,28 @@ class Signals:
 
     def route(self, number: int) -> list[str]:
         """Return the queues that a raise of the signal goes to."""
+        if number in self._table:
+            self._table[number].runs += 1
+        return self._route(number)
+
+    def is_stray(self, number: int) -> bool:
+        """Return whether a raise of the signal would be for nobody in particular."""
+        return self._route(number) == [STRAY_QUEUE]
+
+    def _route(self, number: int) -> list[str]:
         entry = self._table.get(number)
-        if entry is None:
+        if entry is None or not any(self._is_for(member, entry.target) for member in entry.mules):
             return [STRAY_QUEUE]
-        entry.runs += 1
-        target = entry.target
-        if target.workers and not any(member < 0 for member in entry.mules):
-            return [STRAY_QUEUE]
-        if target.kind == "one":
-            return [signal_queue(number, target.number)]
-        if target.kind == "each":
-            members = [member for member in entry.mules if (member < 0) == target.workers]
+        if entry.target.kind == "one":
+            return [signal_queue(number, entry.target.number)]
+        if entry.target.kind == "each":
+            members = (member for member in entry.mules if self._is_for(member, entry.target))
             return [signal_queue(number, member) for member in members]
         return [signal_queue(number)]
+
+    def _is_for(self, member: int, target: Target) -> bool:
+        """Return whether the target is of the member's kind: a mule, or a worker."""
+        return (member < 0) == target.workers
 
     def queues(self, mule: Mule) -> list[str]:
         """Return the queues that a mule reads for signals and for calls of its functions."""
@@ -153,7 +163,7 @@ class Signals:
     def _belongs(self, mule: Mule, target: Target) -> bool:
         if target.kind == "farm":
             return target.farm in mule.farms
-        return (mule.number < 0) == target.workers
+        return self._is_for(mule.number, target)
 
     def _parse(self, spelling: str) -> Target:
         """Return what a target's spelling means; uWSGI's, without the ones that mean nothing here."""
