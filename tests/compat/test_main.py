@@ -67,6 +67,21 @@ def test_processes_that_are_started_anew(tmp_path: Path) -> None:
     assert run(tmp_path, "start.py").stdout == f"['show.py'] {SHOWN}\nzmule.compat.uwsgidecorators\n"
 
 
+def test_processes_that_multiprocessing_spawns(tmp_path: Path) -> None:
+    (tmp_path / "work.py").write_text(
+        "def work():\n    import uwsgidecorators\n    print(uwsgidecorators.__name__)"
+    )
+    (tmp_path / "serve.py").write_text(
+        "import multiprocessing, work\n"
+        "def main():\n"
+        "    process = multiprocessing.get_context('spawn').Process(target=work.work)\n"
+        "    process.start()\n"
+        "    process.join()\n"
+        "if __name__ == '__main__': main()\n"
+    )
+    assert run(tmp_path, "serve.py").stdout == "zmule.compat.uwsgidecorators\n"
+
+
 @pytest.mark.parametrize("words", [(), ("no-such-command", "x"), ("no.such.module",), ("..",)])
 def test_what_cannot_be_run(tmp_path: Path, words: tuple[str, ...]) -> None:
     done = run(tmp_path, *words, check=False)

@@ -13,6 +13,8 @@ from pathlib import Path
 import pytest
 
 from tests.conftest import Zmuled, wait_until
+from zmule import current
+from zmule.errors import ZmuleError
 
 SERVER = """
     import os, signal, sys
@@ -290,6 +292,13 @@ def test_a_script_that_only_sends_is_no_worker(zmuled: Zmuled) -> None:
         print(uwsgi.numproc)
     """
     assert run_script(zmuled, source) == ["0"]
+
+
+@pytest.mark.usefixtures("fresh")
+def test_where_threads_are_replaced_there_is_no_worker(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("_thread.start_new_thread", lambda *_: None)
+    with pytest.raises(ZmuleError, match="gevent"):
+        current.worker_id()
 
 
 def test_atexit(zmuled: Zmuled) -> None:

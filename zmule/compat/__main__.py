@@ -1,7 +1,7 @@
 """Runs a server's command with the drop-in modules: `python -m zmule.compat gunicorn app:app`.
 
 The processes that it forks have them from it; those that it starts anew (uvicorn's and granian's workers)
-find them by PYTHONPATH.
+find them on the import path: `multiprocessing` hands that on, others have PYTHONPATH.
 """
 
 from __future__ import annotations
@@ -24,6 +24,7 @@ def main() -> None:
     if not command:
         sys.exit("usage: python -m zmule.compat COMMAND [ARGUMENT]...")
     install()
+    sys.path.insert(0, SHIMS)
     os.environ["PYTHONPATH"] = os.pathsep.join(filter(None, [SHIMS, os.environ.get("PYTHONPATH", "")]))
     scripts = entry_points(group="console_scripts", name=command)
     if scripts:

@@ -13,12 +13,14 @@ is.
 
 from __future__ import annotations
 
+import _thread
 import atexit
 import os
 import sys
 import threading
 from collections import Counter
 from collections.abc import Callable
+from types import BuiltinFunctionType
 
 from zmule.core.frames import SIGNAL
 from zmule.core.queues import check_signal
@@ -114,8 +116,10 @@ class Serving:
 
         Raises:
             BrokerUnavailable: there is no broker yet. It is waited for, though.
-            ZmuleError: the broker does not take this process as a worker.
+            ZmuleError: the broker does not take this process as a worker, or it cannot be one.
         """
+        if not isinstance(_thread.start_new_thread, BuiltinFunctionType):
+            raise ZmuleError("threads are replaced here (gevent, eventlet): no signals for this process")
         with self._making:
             if not self._started:
                 self._start()
