@@ -365,6 +365,23 @@ def test_raised_before_anybody_has_registered_it_runs_where_it_is_at_last() -> N
     assert running(second) == [99]
 
 
+def test_registered_between_the_raise_and_its_way_to_the_disk() -> None:
+    w = world()
+    mule, client = w.spawn(1), w.client()
+    w.settle()
+    client.send("signal:17", b"")
+    client.pump()
+    request = mule.inbox.ask("register_signal", 17, "mule1")
+    mule.pump()
+    for actor in (client, mule):
+        assert actor.pipe is not None
+        while actor.pipe.to_broker:
+            w.carry(actor.pipe)  # and the store says nothing yet
+    w.settle()
+    assert mule.inbox.questions.answer(request) is not None
+    assert run_all(w, mule) == [17]
+
+
 def test_what_only_workers_have_registered_for_mules_waits_for_a_mule() -> None:
     w = world()
     one, mule = worker(w), w.spawn(1)

@@ -68,7 +68,7 @@ from zmule.core.frames import (
 from zmule.core.instant import Instant
 from zmule.core.intake import Intake, Pending
 from zmule.core.mules import FarmSetup, Mule, MuleSetup, Roster
-from zmule.core.queues import ANY, Dead, Message, farm_queue, mule_queue, source_of
+from zmule.core.queues import ANY, STRAY_QUEUE, Dead, Message, farm_queue, mule_queue, source_of
 from zmule.core.redelivery import Redelivery
 from zmule.core.room import Room
 from zmule.core.senders import Sender, Senders
@@ -422,6 +422,8 @@ class Broker:
         self._answered(pending)
         for name, messages in pending.messages:
             self.redelivery.enqueue(name, messages)
+            if name == STRAY_QUEUE:
+                self.services.strayed(messages)
 
     def _lost(self, event: BatchLost) -> None:
         if self.letters.lost(event.batch, event.reason):

@@ -12,7 +12,7 @@ Up to which minute crons have fired is a fact that the store keeps: see `timers.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple, cast
 
 from zmule.core.asking import LATER, Asked, arguments, checked
 from zmule.core.effects import Changes, Note, Unwatch, Watch
@@ -22,7 +22,7 @@ from zmule.core.lockservice import LockService
 from zmule.core.monitors import Monitors
 from zmule.core.mules import Mule
 from zmule.core.names import Names
-from zmule.core.queues import STRAY_QUEUE, check_signal, is_function, moved
+from zmule.core.queues import STRAY_QUEUE, Message, check_signal, is_function, moved
 from zmule.core.signals import Signals
 from zmule.core.timers import Schedule, Source, Timers
 from zmule.errors import ProtocolError, WrongValue
@@ -111,6 +111,13 @@ class Services:
         self._broker.reads_changed(mule)
         if stray and not self.signals.is_stray(number):
             self._adopt(number)
+
+    def strayed(self, messages: Iterable[Message]) -> None:
+        """Raises that were nobody's when they came have been kept: by now they may be somebody's."""
+        for body in {message[2] for message in messages}:
+            number = int.from_bytes(cast(bytes, body))
+            if not self.signals.is_stray(number):
+                self._adopt(number)
 
     def _adopt(self, number: int) -> None:
         """Give raises that came before a signal was registered to who has done so."""
