@@ -6,10 +6,15 @@ and runs handlers in a thread of its own: see `zmule.mules.serving`.
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 from zmule.clients.lock import Lock
 from zmule.core.frames import Body, Headers
 from zmule.current import client, current_mule, mule, signal_runner, worker_id
 from zmule.mules.signals import Handler
+
+if TYPE_CHECKING:
+    from datetime import datetime
 
 __all__ = [
     "add_cron",
@@ -46,9 +51,14 @@ def mule_msg(
     wait: bool = True,
     headers: Headers | None = None,
     timeout: float | None = None,
+    delay: float | None = None,
+    at: float | datetime | None = None,
+    ttl: float | None = None,
 ) -> bool:
     """Send a message by the process's own client; see `Client.mule_msg`."""
-    return client().mule_msg(message, mule, wait=wait, headers=headers, timeout=timeout)
+    return client().mule_msg(
+        message, mule, wait=wait, headers=headers, timeout=timeout, delay=delay, at=at, ttl=ttl
+    )
 
 
 def farm_msg(
@@ -58,9 +68,14 @@ def farm_msg(
     wait: bool = True,
     headers: Headers | None = None,
     timeout: float | None = None,
+    delay: float | None = None,
+    at: float | datetime | None = None,
+    ttl: float | None = None,
 ) -> bool:
     """Send a message by the process's own client; see `Client.farm_msg`."""
-    return client().farm_msg(farm, message, wait=wait, headers=headers, timeout=timeout)
+    return client().farm_msg(
+        farm, message, wait=wait, headers=headers, timeout=timeout, delay=delay, at=at, ttl=ttl
+    )
 
 
 def get_msg(timeout: float | None = None, *, farms: bool = True, signals: bool = True) -> Body | None:

@@ -238,7 +238,7 @@ def test_a_store_that_fails_leaves_them() -> None:
 
 def test_one_that_is_on_its_way_is_neither_dropped_nor_requeued_twice() -> None:
     w = world()
-    (id,) = bury(w, "a")
+    bury(w, "a")
     client = w.client()
     w.settle()
     requests = [

@@ -28,7 +28,7 @@ def world(*, ttls: dict[str, float] | None = None, **limits: Any) -> World:
     return w
 
 
-def send(w: World, *bodies: str, queue: str = "any", **options: float) -> SimClient:
+def send(w: World, *bodies: str, queue: str = "any", **options: float | None) -> SimClient:
     client = w.client()
     for body in bodies:
         client.outbox.put(queue, body, None, awaited=False, options=wished(**NONE | options))
@@ -255,7 +255,8 @@ def test_a_span_does_not_follow_the_wall_clock(jump: float) -> None:
 @pytest.mark.parametrize("option", ["delay", "at"])
 def test_a_delay_outlives_the_broker(option: str) -> None:
     w = world()
-    send(w, "a", **{option: 100 if option == "delay" else w.clock.wall + 100})
+    options: dict[str, Any] = {option: 100 if option == "delay" else w.clock.wall + 100}
+    send(w, "a", **options)
     w.clock.advance(60)  # the broker is down for a while
     restart(w)
     mule = w.spawn(1)
@@ -370,7 +371,7 @@ def test_what_is_in_work_does_not_expire_until_it_comes_back() -> None:
 def test_expired_ones_in_the_middle_of_a_queue_are_found() -> None:
     w = world()
     for number in range(10):
-        send(w, str(number), **({"ttl": 5} if number % 3 == 1 else {}))
+        send(w, str(number), ttl=5.0 if number % 3 == 1 else None)
     later(w, 6)
     assert [body for body, _ in reasons(w)] == ["1", "4", "7"]
     assert [message[2] for message in w.broker.dispatch.queue("any").ready] == list("023568" + "9")
@@ -379,7 +380,7 @@ def test_expired_ones_in_the_middle_of_a_queue_are_found() -> None:
 def test_several_threads_get_nothing_that_has_expired() -> None:
     w = world()
     for number in range(6):
-        send(w, str(number), **({"ttl": 5} if number % 2 else {}))
+        send(w, str(number), ttl=5.0 if number % 2 else None)
     w.clock.advance(6)
     mule = w.spawn(1, threads=6)
     for thread in mule.threads:

@@ -453,7 +453,9 @@ def test_end_of_trouble_is_told(store: Store) -> None:
     wait_readable(store)
     assert store.healthy() is None
     assert store.completed() == []
-    assert select.select([store.descriptor()], [], [], 0)[0] == []
+    descriptor = store.descriptor()
+    assert descriptor is not None
+    assert select.select([descriptor], [], [], 0)[0] == []
 
 
 @pytest.mark.usefixtures("hurry")

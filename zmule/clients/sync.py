@@ -13,7 +13,7 @@ import contextlib
 import os
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from types import TracebackType
 from typing import TYPE_CHECKING, Any
 
@@ -227,6 +227,77 @@ class Client:
         status: dict[str, Any] = _as_lists(self._ask("status", timeout=timeout))
         return status
 
+    def dead_list(
+        self, queue: str = "", *, after: int = 0, limit: int = 100, timeout: float | None = None
+    ) -> dict[str, Any]:
+        """Return dead letters by ascending id: `count` has how many there are, `letters` what was asked for.
+
+        Args:
+            queue: only those of this queue: `any`, `mule:N` or `farm:NAME`.
+            after: only those with a higher id, to go on from an earlier list.
+            limit: how many at most, up to 1000.
+            timeout: seconds to wait for the broker, default the client's own.
+        """
+        found: dict[str, Any] = _as_lists(self._ask("list_dead", queue, after, limit, timeout=timeout))
+        return found
+
+    def dead_show(self, id: int, timeout: float | None = None) -> dict[str, Any]:
+        """Return one dead letter with its whole `body` and its `headers`.
+
+        Raises:
+            UnknownLetter: there is none of that id.
+        """
+        letter: dict[str, Any] = _as_lists(self._ask("show_dead", id, timeout=timeout))
+        return letter
+
+    def dead_requeue(
+        self,
+        ids: Iterable[int] = (),
+        *,
+        queue: str = "",
+        every: bool = False,
+        timeout: float | None = None,
+    ) -> int:
+        """Bring dead letters back into their queues, as if they had never been delivered.
+
+        Args:
+            ids: which ones.
+            queue: all those of this queue instead.
+            every: all that there are instead.
+            timeout: seconds to wait for the broker, default the client's own.
+
+        Returns:
+            How many.
+
+        Raises:
+            UnknownLetter: one is not there, and nothing was done.
+            ZmuleError: some had to stay, and why; the text says how many were requeued.
+        """
+        chosen = _chosen(ids, queue, every)
+        if chosen is None:
+            return 0
+        outcome = self._ask("requeue_dead", *chosen, timeout=timeout)
+        requeued, left = int(outcome["requeued"]), outcome["left"]
+        if left:
+            text = f"{requeued} dead letters were requeued, {left} had to stay: {outcome['reason']}"
+            raise from_code(outcome["code"], text)
+        return requeued
+
+    def dead_drop(
+        self,
+        ids: Iterable[int] = (),
+        *,
+        queue: str = "",
+        every: bool = False,
+        timeout: float | None = None,
+    ) -> int:
+        """Forget dead letters for good; return how many.
+
+        Args are those of `dead_requeue`, and so is `UnknownLetter`.
+        """
+        chosen = _chosen(ids, queue, every)
+        return 0 if chosen is None else int(self._ask("drop_dead", *chosen, timeout=timeout))
+
     def ping(self, timeout: float | None = None) -> float:
         """Return how long one round trip to the broker takes, in seconds."""
         self._connected(timeout)
@@ -420,6 +491,14 @@ class Client:
                     continue
                 with contextlib.suppress(ZmuleError):
                     self._wait(lambda: not self._outbox.expecting(), DRIVER_MAX_WAIT)
+
+
+def _chosen(ids: Iterable[int], queue: str, every: bool) -> tuple[tuple[int, ...], str] | None:
+    """Return how a question names dead letters: nothing named means all. None: there is nothing to ask."""
+    chosen = tuple(ids)
+    if (chosen != ()) + (queue != "") + every > 1:
+        raise ValueError("name dead letters by their ids, by a queue, or ask for every one")
+    return (chosen, queue) if chosen or queue or every else None
 
 
 def _as_lists(value: Any) -> Any:
