@@ -270,10 +270,10 @@ class Machine(RuleBasedStateMachine):
         table = {row["name"]: row for row in self.locks.status()}
         assert set(table) == {0, 1} | set(self.queues)
         for name, row in table.items():
-            queue = [claim[0] for claim in self.queues.get(name, [])]  # type: ignore[call-overload]
+            queue = [claim[0] for claim in self.queues.get(name, [])]
             assert row["holder"] == (queue[0] if queue else None)
             assert row["waiting"] == queue[1:]
-            assert row["token"] == (self.tokens[name] if queue else None)  # type: ignore[index]
+            assert row["token"] == (self.tokens[name] if queue else None)
         waits = [claim[2] for queue in self.queues.values() for claim in queue[1:] if claim[2] is not None]
         assert self.locks.next_deadline() == min(waits, default=None)
         assert all(self.locks.is_locked(name) == (name in self.queues) for name in (0, 1, "x", "y"))

@@ -261,10 +261,11 @@ class Broker:
         self.send(event.peer, Reset(ProtocolError.code, event.reason))
 
     def _vanished(self, event: PeersVanished) -> None:
-        mules = [mule for peer in event.peers if (mule := self.roster.at(peer)) is not None]
+        peers = dict.fromkeys(event.peers)  # one may be told of twice: by the monitor, and by a send
+        mules = [mule for peer in peers if (mule := self.roster.at(peer)) is not None]
         for mule in mules:
             self.dispatch.detach(mule, self.now.wall)
-        for peer in event.peers:
+        for peer in peers:
             self._gone(peer)
         for mule in mules:
             if mule.in_flight:

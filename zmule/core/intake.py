@@ -231,7 +231,7 @@ class Intake:
         kind, _, name = queue.partition(":")
         if queue == ANY:
             return None
-        if kind == "call":
+        if kind == "call" and not call:
             function, _, readers = name.partition(":")
             return self.closed(readers, call=True) if is_function(function) else self._no_queue(queue)
         if kind == "farm":

@@ -170,7 +170,7 @@ class Mule:
     def ahead(self) -> int:
         """Return how many messages it has that no thread has started, as far as is known."""
         under_way = sum(self.sent.values()) - sum(self.received.values())
-        return max(0, self.buffered + under_way - self.threads[EVERY_SOURCE])
+        return self.buffered + max(0, under_way - self.threads[EVERY_SOURCE])
 
     def take(self, queue: Queue, messages: list[Message], *, alone: bool) -> None:
         """Put messages into the mule's hands; `alone`: nothing may follow until this one is done."""
