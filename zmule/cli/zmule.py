@@ -9,7 +9,7 @@ from typing import Annotated
 
 import typer
 
-from zmule.cli import common, options, signals
+from zmule.cli import common, dead, options, signals
 from zmule.clients.sync import DEFAULT_TIMEOUT, Client
 from zmule.core.greeting import MAX_NUMBER, is_farm_name
 from zmule.errors import ConfigError
@@ -121,6 +121,7 @@ def run(
 
 for command in signals.COMMANDS:
     app.command()(command)
+app.add_typer(dead.commands, name="dead")
 
 
 def check_program(program: str) -> None:
