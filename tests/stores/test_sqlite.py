@@ -41,7 +41,9 @@ VERSION_1 = """
     CREATE TABLE fact (name TEXT PRIMARY KEY, value BLOB NOT NULL) WITHOUT ROWID;
     CREATE TABLE counter (next_id INTEGER NOT NULL);
     INSERT INTO counter VALUES (10001);
-    INSERT INTO message VALUES (1, 'any', 'a', 1, 0.5, NULL, NULL), (2, 'mule:1', x'ff', 2, 0.5, x'81a16101', x'93c001cb3ff8000000000000');
+    INSERT INTO message VALUES
+        (1, 'any', 'a', 1, 0.5, NULL, NULL),
+        (2, 'mule:1', x'ff', 2, 0.5, x'81a16101', x'93c001cb3ff8000000000000');
     INSERT INTO dead VALUES (3, 'farm:busy', 'c', 5, 0.5, NULL, NULL, 'too often', 4, 9.5);
     INSERT INTO sender VALUES (x'00', 7, x'919306a164a165');
     INSERT INTO fact VALUES ('cron', x'31');
@@ -296,7 +298,10 @@ def check_version_1(path: Path) -> None:
     store = open_store(f"sqlite://{path}")
     recovery = store.recover()
     store.close()
-    assert recovery.messages == [message(1, "a"), (2, "mule:1", b"\xff", 2, 0.5, {"a": 1}, Terms(at=1, expires=1.5))]
+    assert recovery.messages == [
+        message(1, "a"),
+        (2, "mule:1", b"\xff", 2, 0.5, {"a": 1}, Terms(at=1, expires=1.5)),
+    ]
     assert recovery.dead == [Dead((3, "farm:busy", "c", 5, 0.5, None, None), "too often", 4, 9.5)]
     assert recovery.senders == [Mark(b"\0", 7, ((6, "d", "e"),))]
     assert recovery.facts == {"cron": b"1"}

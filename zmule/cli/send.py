@@ -29,7 +29,7 @@ CHUNK = 1 << 20
 WINDOW = 5_000
 PROGRESS_SECONDS = 0.25
 MOST_DIGITS = 7
-LONGEST_FARM = 195
+LONGEST_FARM = 100
 
 Body = str | bytes
 Send = Callable[[Body, bool], bool]

@@ -271,7 +271,8 @@ STORE = Setting(
     "broker.store",
     STORE_URL,
     "memory:",
-    "Where accepted messages are kept: memory: as long as zmuled runs, sqlite: in a file, through every crash.",
+    "Where accepted messages are kept: memory: as long as zmuled runs, sqlite: in a file,"
+    " through every crash.",
     BROKER_PANEL,
     "memory:, or under systemd zmule.db in the unit's StateDirectory",
 )

@@ -6,8 +6,9 @@ the busier the broker, the more messages share an fsync. An eventfd tells the lo
 
 When a commit fails, all that was given is answered with `Lost`, and what must not be forgotten (see
 `zmule.stores.store`) goes to `_kept`. From then on what is given is lost as it comes, so that senders are
-refused at once, until the trouble is over and the loop has fetched these answers. The writer tries every `RETRY_SECONDS`: it moves the log into the file, which makes room in the
-log, proves that a commit works, and writes what it kept, a little at a time so that little room suffices.
+refused at once, until the trouble is over and the loop has fetched these answers. The writer tries every
+`RETRY_SECONDS`: it moves the log into the file, which makes room in the log, proves that a commit works,
+and writes what it kept, a little at a time so that little room suffices.
 
 A disk that is filled to the last byte can take no acks either, so that no message would ever leave it. Hence
 `ROOM_BYTES` of it are left free: with less than that, the store is in the same trouble, but what it kept can

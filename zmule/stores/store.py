@@ -8,8 +8,8 @@ A loss is told as it is. Messages and marks of senders in a lost `Changes` are g
 hear that they were refused. So is every batch that was given before the core could know of the loss, even
 if the disk has recovered since: a later mark of the same sender would otherwise call the lost messages kept.
 A dead letter that was to be requeued stays dead. Whatever only shrinks the books or replaces a value (acks,
-amended messages, new dead letters, dropped ones, facts) is not given up: the store holds it in memory and writes it as soon as
-it can.
+amended messages, new dead letters, dropped ones, facts) is not given up: the store holds it in memory and
+writes it as soon as it can.
 """
 
 from __future__ import annotations
