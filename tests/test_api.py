@@ -21,7 +21,7 @@ def broker(zmuled: Zmuled, monkeypatch: pytest.MonkeyPatch) -> Iterator[Zmuled]:
     monkeypatch.setattr(current, "_client", None)
     here._begin()
     yield zmuled.start("--locks=1")
-    current._close()
+    current.close_client()
     here._close()
     here._begin()
 

@@ -31,7 +31,7 @@ def client() -> Client:
         with _making:
             if _client is None:
                 _client = Client()
-                atexit.register(_close)
+                atexit.register(close_client)
     return _client
 
 
@@ -82,9 +82,12 @@ def worker_id() -> int:
     return 0 if here.master else here.worker().worker_id
 
 
-def _close() -> None:
+def close_client() -> None:
+    """Close the client; what the program still does at its end gets another."""
+    global _client
     if _client is not None:
+        former, _client = _client, None
         try:
-            _client.close()
+            former.close()
         except ZmuleError as error:
             print(f"zmule: at exit: {error}", file=sys.stderr)

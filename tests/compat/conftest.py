@@ -22,7 +22,7 @@ def fresh(zmuled: Zmuled, monkeypatch: pytest.MonkeyPatch) -> Iterator[Zmuled]:
     try:
         yield zmuled
     finally:
-        current._close()
+        current.close_client()
         here._close()
         here._begin()
         state.named_signals.clear()

@@ -302,12 +302,26 @@ def test_where_threads_are_replaced_there_is_no_worker(monkeypatch: pytest.Monke
 
 
 def test_atexit(zmuled: Zmuled) -> None:
+    zmuled.start()
     source = """
         from zmule.compat import uwsgi
-        uwsgi.atexit = lambda: print("the end")
-        print("begun")
+        uwsgi.atexit = lambda: print("the end", uwsgi.mule_msg("x"))
+        print("begun", uwsgi.mule_msg("x"))
     """
-    assert run_script(zmuled, source) == ["begun", "the end"]
+    assert run_script(zmuled, source) == ["begun True", "the end True"]
+
+
+def test_post_fork_by_hand(zmuled: Zmuled) -> None:
+    source = """
+        import zmule.compat
+        print(zmule.compat.post_fork())
+        zmule.compat.install()
+        print(zmule.compat.post_fork())
+        from uwsgidecorators import postfork
+        forked = postfork(lambda: print("forked"))
+        print(zmule.compat.post_fork())
+    """
+    assert run_script(zmuled, source) == ["False", "False", "forked", "True"]
 
 
 def test_gunicorn(zmuled: Zmuled) -> None:

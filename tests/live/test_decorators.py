@@ -242,13 +242,13 @@ def test_a_call_that_cannot_be_made(zmuled: Zmuled) -> None:
         attempt(anywhere, "x" * 2000)
         attempt(second, 1)
         attempt(busy, 1)
+        attempt(mulefunc, lambda: None)
         """,
     )
     assert done.returncode == 0, done.stderr
-    assert [line.partition(" ")[0] for line in done.stdout.splitlines()] == ["TypeError"] * 3 + [
-        "ValueError"
-    ] * 3
-    for text in ("object cannot be", "1000", "invalid mule number", "unknown farm"):
+    errors = [line.partition(" ")[0] for line in done.stdout.splitlines()]
+    assert errors == ["TypeError"] * 3 + ["ValueError"] * 4
+    for text in ("object cannot be", "1000", "invalid mule number", "unknown farm", "<lambda>"):
         assert text in done.stdout
 
 

@@ -342,6 +342,7 @@ def _call_atexit() -> None:
     hook = globals().get("atexit")
     if callable(hook):
         hook()
+        current.close_client()
 
 
 _atexit.register(_call_atexit)

@@ -17,7 +17,7 @@ from typing import Any, TypeVar
 from zmule import current
 from zmule.compat import absent, state, uwsgi
 from zmule.compat.translate import errors, farm_name
-from zmule.core.queues import ANY, farm_queue, mule_queue
+from zmule.core.queues import ANY, farm_queue, is_function, mule_queue
 
 Function = TypeVar("Function", bound=Callable[..., Any])
 
@@ -223,7 +223,10 @@ class mulefunc:
         return None
 
     def _take(self, f: Callable[..., object]) -> None:
-        self.fname = name = f.__name__
+        name = f.__name__
+        if not is_function(name):
+            raise ValueError(f"calls find a function by its name, and {name!r} is none")
+        self.fname = name
         mule_functions[name] = f
         mule = current.current_mule()
         if mule is not None:
