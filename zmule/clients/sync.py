@@ -9,10 +9,13 @@ driver has its own, the next takes over. Only sends that do not wait need somebo
 
 from __future__ import annotations
 
+import atexit
 import contextlib
 import os
+import sys
 import threading
 import time
+import weakref
 from collections.abc import Callable, Iterable
 from types import TracebackType
 from typing import TYPE_CHECKING, Any
@@ -66,6 +69,7 @@ class Client:
         self._closed = False
         self._begin()
         process.register(self)
+        _clients.add(self)
 
     def _begin(self) -> None:
         """Begin a session with nothing in it."""
@@ -320,8 +324,7 @@ class Client:
             ZmuleError: as `flush`.
         """
         try:
-            if not self._closed and self._outbox.unconfirmed():
-                self.flush(timeout)
+            self._flush_rest(timeout)
         finally:
             self._end()
 
@@ -352,6 +355,11 @@ class Client:
                 self.close(timeout=0 if lost else CLOSE_TIMEOUT)
 
     # Sending and asking.
+
+    def _flush_rest(self, timeout: float) -> None:
+        """Flush if there is anything to, as at the end of the process."""
+        if not self._closed and (self._outbox.unconfirmed() or self._outbox.failed):
+            self.flush(timeout)
 
     def _unfinished(self, limit: float, left: int) -> ZmuleError:
         reason = self._outbox.waits_for_room()
@@ -491,6 +499,20 @@ class Client:
                     continue
                 with contextlib.suppress(ZmuleError):
                     self._wait(lambda: not self._outbox.expecting(), DRIVER_MAX_WAIT)
+
+
+_clients: weakref.WeakSet[Client] = weakref.WeakSet()
+
+
+@atexit.register
+def _flush_all() -> None:
+    """When the process ends: wait for what is unconfirmed, but not for long, and say what is left."""
+    deadline = time.monotonic() + CLOSE_TIMEOUT
+    for client in list(_clients):
+        try:
+            client._flush_rest(max(0.0, deadline - time.monotonic()))
+        except ZmuleError as error:
+            print(f"zmule: at exit: {error}", file=sys.stderr)
 
 
 def _chosen(ids: Iterable[int], queue: str, every: bool) -> tuple[tuple[int, ...], str] | None:
