@@ -29,11 +29,12 @@ import zmule
 import zmule.cli
 from tests.conftest import COMMANDS, Zmuled, wait_until
 from zmule.compat import uwsgi
-from zmule.core.broker import Broker, Setup
+from zmule.core.broker import Broker
 from zmule.core.events import FrameReceived
 from zmule.core.frames import Hello, Welcome
 from zmule.core.instant import Instant
 from zmule.core.outbox import Outbox
+from zmule.core.setup import Setup
 from zmule.core.status import status
 from zmule.core.wire import decode, encode
 from zmule.daemon.config import load

@@ -6,11 +6,11 @@ from typing import Any
 
 import pytest
 
-from zmule.core.broker import Limits
 from zmule.core.effects import Publish
 from zmule.core.events import FrameRejected, StopRequested
 from zmule.core.frames import DIRECT, FARM, Bye, Put, Refusal, Report, Reset
 from zmule.core.mules import FarmSetup, MuleSetup
+from zmule.core.setup import Limits
 from zmule.core.status import status
 from zmule.core.wire import decode
 from zmule.testing import Actor, SimClient, SimMule, World

@@ -6,9 +6,10 @@ from typing import Any
 
 import pytest
 
-from zmule.core.broker import Broker, Limits
+from zmule.core.broker import Broker
 from zmule.core.frames import Answer
 from zmule.core.mules import MuleSetup
+from zmule.core.setup import Limits
 from zmule.core.status import status
 from zmule.testing import SimClient, SimMule, World
 

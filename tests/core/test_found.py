@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from zmule.core.broker import Limits
 from zmule.core.events import PeersVanished
 from zmule.core.frames import DIRECT, FARM
 from zmule.core.mules import FarmSetup, MuleSetup
 from zmule.core.senders import Senders
+from zmule.core.setup import Limits
 from zmule.core.terms import Terms, recovered
 from zmule.testing import World
 

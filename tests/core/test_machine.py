@@ -8,9 +8,9 @@ from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import Bundle, RuleBasedStateMachine, invariant, rule
 
-from zmule.core.broker import Limits
 from zmule.core.frames import DIRECT, FARM
 from zmule.core.mules import FarmSetup, MuleSetup
+from zmule.core.setup import Limits
 from zmule.testing import SimClient, SimMule, World
 
 QUEUES = ["any", "mule:1", "mule:2", "farm:busy", "farm:idle", "mule:7", "farm:none"]

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from zmule.core.broker import Limits
 from zmule.core.mules import FarmSetup, MuleSetup
 from zmule.core.prefetch import MOST_MESSAGES, Pace
+from zmule.core.setup import Limits
 from zmule.testing import SimClient, SimMule, World
 
 

@@ -8,12 +8,13 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from zmule.core.broker import Broker, Limits
+from zmule.core.broker import Broker
 from zmule.core.events import StopRequested
 from zmule.core.expiry import SCANNED_A_SECOND
 from zmule.core.frames import Options
 from zmule.core.mules import FarmSetup, MuleSetup
 from zmule.core.redelivery import LONGEST_PAUSE, pause
+from zmule.core.setup import Limits
 from zmule.core.status import status
 from zmule.core.terms import Terms, recovered, wished
 from zmule.testing import SimClient, SimMule, World

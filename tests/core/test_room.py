@@ -6,8 +6,8 @@ from typing import Any
 
 import pytest
 
-from zmule.core.broker import Limits
 from zmule.core.mules import MuleSetup
+from zmule.core.setup import Limits
 from zmule.core.status import status
 from zmule.testing import SimClient, SimMule, World
 

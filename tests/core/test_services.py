@@ -9,13 +9,14 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from zmule.core.broker import Broker, Limits
+from zmule.core.broker import Broker
 from zmule.core.effects import Changes, Effect, Note, Send
 from zmule.core.events import MuleGivenUp
 from zmule.core.frames import DIRECT, FARM, SIGNAL, STRAY, Answer, Ask
 from zmule.core.instant import Instant
 from zmule.core.mules import FarmSetup, MuleSetup
 from zmule.core.services import Schedules
+from zmule.core.setup import Limits
 from zmule.core.status import status
 from zmule.daemon.cronstring import integer_schedule, string_schedule
 from zmule.errors import BY_CODE

@@ -6,11 +6,11 @@ from typing import Any
 
 import pytest
 
-from zmule.core.broker import Limits
 from zmule.core.events import MuleGivenUp
 from zmule.core.frames import DIRECT, FARM, SIGNAL, STRAY, Answer, Refusal
 from zmule.core.inbox import Inbox
 from zmule.core.mules import FarmSetup, MuleSetup
+from zmule.core.setup import Limits
 from zmule.core.signals import MOST_PENDING
 from zmule.core.status import status
 from zmule.testing import SimClient, SimMule, World

@@ -105,11 +105,11 @@ def lose_a_confirm(patch: pytest.MonkeyPatch) -> None:
         if event.batch % 5:
             original(self, event)
         else:
-            patch.setattr(Broker, "_confirm", lambda *_: None)
+            patch.setattr(Broker, "confirm", lambda *_: None)
             original(self, event)
-            patch.setattr(Broker, "_confirm", confirm)
+            patch.setattr(Broker, "confirm", confirm)
 
-    confirm = Broker._confirm
+    confirm = Broker.confirm
     patch.setitem(broker._HANDLERS, BatchSaved, saved)
 
 
@@ -267,7 +267,7 @@ def believe_in_dead_brokers(patch: pytest.MonkeyPatch) -> None:
 
 
 def drop_what_a_dead_mule_had(patch: pytest.MonkeyPatch) -> None:
-    original = Broker._lose
+    original = Broker.lose
 
     def lose(self: Broker, mule: Mule) -> None:
         self.dispatch.account(list(mule.in_flight.values()), -1)
@@ -275,7 +275,7 @@ def drop_what_a_dead_mule_had(patch: pytest.MonkeyPatch) -> None:
         mule.in_flight.clear()
         original(self, mule)
 
-    patch.setattr(Broker, "_lose", lose)
+    patch.setattr(Broker, "lose", lose)
 
 
 def number_messages_from_one(patch: pytest.MonkeyPatch) -> None:

@@ -11,11 +11,11 @@ session and nobody else anything.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable
 from itertools import starmap, takewhile
-from typing import Any, NamedTuple, cast
+from typing import Any, cast
 
-from zmule.core import greeting
+from zmule.core.admission import Admission
 from zmule.core.asking import LATER, Asked
 from zmule.core.dead import DeadLetters
 from zmule.core.dispatch import Dispatcher
@@ -42,7 +42,6 @@ from zmule.core.events import (
 from zmule.core.frames import (
     DIRECT,
     FARM,
-    PROTOCOL_VERSION,
     Answer,
     Ask,
     Broadcast,
@@ -58,66 +57,25 @@ from zmule.core.frames import (
     Put,
     Recall,
     Refusal,
-    Refused,
     Report,
     Reset,
     Return,
     Settled,
-    Welcome,
 )
 from zmule.core.instant import Instant
 from zmule.core.intake import Intake, Pending
-from zmule.core.mules import FarmSetup, Mule, MuleSetup, Roster
-from zmule.core.queues import ANY, STRAY_QUEUE, Dead, Message, farm_queue, mule_queue, source_of
+from zmule.core.mules import Mule, Roster
+from zmule.core.queues import ANY, STRAY_QUEUE, Dead, Message, farm_queue, mule_queue
 from zmule.core.redelivery import Redelivery
 from zmule.core.room import Room
 from zmule.core.senders import Sender, Senders
-from zmule.core.services import Schedules, Services
+from zmule.core.services import Services
+from zmule.core.setup import Setup
 from zmule.core.status import status
 from zmule.core.wire import MAX_REASON
-from zmule.errors import NotPermitted, NumberInUse, ProtocolError, ZmuleError
+from zmule.errors import NotPermitted, ProtocolError, ZmuleError
 
 HOUSEKEEPING_SECONDS = 60.0
-
-
-class Limits(NamedTuple):
-    """What the broker bounds: sizes in bytes, times in seconds."""
-
-    max_message: int = 1 << 20
-    queue_messages: int = 2_000_000
-    queue_bytes: int = 1 << 30
-    total_messages: int = 5_000_000
-    total_bytes: int = 2 << 30
-    queue_ttl: float = 0.0
-    max_deliveries: int = 5
-    redelivery_pause: float = 1.0
-    max_dead: int = 100_000
-    heartbeat: float = 3.0
-    heartbeat_timeout: float = 10.0
-
-
-class Setup(NamedTuple):
-    """What a broker is made of.
-
-    `id` is 16 bytes of its own; `about` goes into its status as it stands; `publish` pairs each endpoint
-    with the one its broadcasts leave by; `schedules` makes those of crons; `locks` is the highest number
-    of a lock; `ttls` are the queues whose messages expire otherwise than by the limits.
-    """
-
-    id: bytes
-    mules: tuple[MuleSetup, ...] = ()
-    farms: tuple[FarmSetup, ...] = ()
-    limits: Limits = Limits()
-    publish: tuple[tuple[str, str], ...] = ()
-    about: Mapping[str, Any] = {}
-    schedules: Schedules | None = None
-    locks: int = 0
-    ttls: Mapping[str, float] = {}
-
-    def ttl(self, queue: str) -> float:
-        """Return how many seconds a message may wait in that queue, 0 for ever, as signals may."""
-        waits = source_of(queue) in (DIRECT, FARM)
-        return self.ttls.get(queue, self.limits.queue_ttl) if waits else 0.0
 
 
 class Broker:
@@ -141,9 +99,8 @@ class Broker:
         self.acked = 0
         self.store_error: str | None = None
         self.stopping = False
-        # Epochs of two brokers are never the same: what the former had delivered is not this one's.
-        self._epoch = int.from_bytes(setup.id[:5]) << 20
-        self._broadcast = 0
+        self.admission = Admission(self)
+        self.broadcast = 0
         self._housekeeping = now.mono + HOUSEKEEPING_SECONDS
         self._effects: list[Effect] = []
         self.questions: dict[str, Callable[[Asked], Any]] = {
@@ -266,11 +223,11 @@ class Broker:
         for mule in mules:
             self.dispatch.detach(mule, self.now.wall)
         for peer in peers:
-            self._gone(peer)
+            self.gone(peer)
         for mule in mules:
             if mule.in_flight:
                 self._note("warning", f"mule {mule.number} vanished with {len(mule.in_flight)} in flight")
-            self._lose(mule)
+            self.lose(mule)
 
     def _undelivered(self, event: Undelivered) -> None:
         mule = self.roster.at(event.peer)
@@ -285,8 +242,8 @@ class Broker:
         self._vanished(PeersVanished((peer,)))
         self.send(peer, Reset("silent", why))
 
-    def _gone(self, peer: Peer) -> None:
-        """A connection is a client's no longer."""
+    def gone(self, peer: Peer) -> None:
+        """Note that a connection is a client's no longer."""
         self.senders.disconnect(peer, self.now.mono)
         self.services.gone(peer)
         self.room.gone(peer)
@@ -295,43 +252,7 @@ class Broker:
         self.send(peer, Reset("unknown", "say HELLO first"))
 
     def _hello(self, peer: Peer, frame: Hello) -> None:
-        if frame.version != PROTOCOL_VERSION:
-            text = f"this broker speaks version {PROTOCOL_VERSION} of the protocol, not {frame.version}"
-            self.send(peer, Refused(ProtocolError.code, text))
-        elif frame.role == "client":
-            self._hello_client(peer, frame)
-        elif frame.role in ("mule", "worker"):
-            self._hello_mule(peer, frame)
-        else:
-            raise ProtocolError(f"there is no role {frame.role[:20]!r}")
-
-    def _hello_client(self, peer: Peer, frame: Hello) -> None:
-        floor, pid = greeting.client(frame.details)
-        self._gone(peer)
-        sender = self.senders.connect(peer, frame.session, floor)
-        sender.pid = pid
-        details = {"max_message": self.limits.max_message, "heartbeat": float(self.limits.heartbeat)}
-        self.send(peer, Welcome(PROTOCOL_VERSION, self.setup.id, 0, details))
-        self._confirm(sender, sender.refused_after(floor))
-
-    def _hello_mule(self, peer: Peer, frame: Hello) -> None:
-        if self.stopping:
-            self.send(peer, Reset("stopping", "the broker is stopping"))
-            return
-        wish = greeting.mule(frame.details)
-        if (former := self.roster.at(peer)) is not None:
-            self._lose(former)
-        try:
-            mule = self._admit(wish, frame.session, worker=frame.role == "worker")
-        except ZmuleError as error:
-            self.send(peer, Refused(error.code, str(error)))
-            return
-        self._epoch += 1
-        self.roster.connect(mule, peer, frame.session, self._epoch, self.now.mono)
-        if mule.programmed:
-            mule.turn("joined")
-        self.reads_changed(mule)
-        self.send(peer, Welcome(PROTOCOL_VERSION, self.setup.id, mule.epoch, self._welcome_mule(mule)))
+        self.admission.hello(peer, frame)
 
     def reads_messages(self, mule: Mule) -> None:
         """Let a mule read messages: it is not signal-only, or its application has taken it over."""
@@ -344,47 +265,9 @@ class Broker:
         self.dispatch.read(mule, names, self.now.wall)
         self.dispatch.feed(mule)
 
-    def _admit(self, wish: greeting.MuleWish, session: bytes, *, worker: bool) -> Mule:
-        """Return the mule, or worker, that a process may be.
-
-        Raises:
-            NumberInUse: another process is that mule.
-            NotPermitted: the number is configured, and the process is not the one that was started for it.
-        """
-        number = self._number(wish.number, worker)
-        mule = self.roster.join(number, wish.program)
-        if mule.configured and (not mule.token or wish.token != mule.token):
-            raise NotPermitted(f"mule {number} is one that zmuled starts itself; take another number")
-        if mule.peer is not None:
-            if mule.session != session:
-                raise NumberInUse(f"mule {number} is another process already (pid {mule.pid})")
-            self._lose(mule)
-            mule = self.roster.join(number, wish.program)
-        if not mule.configured:
-            mule.farms, mule.program = wish.farms, wish.program
-        mule.pid = wish.pid
-        return mule
-
-    def _number(self, wished: int, worker: bool) -> int:
-        """Return a mule's number, or that of a worker, which is kept as a negative one."""
-        if worker:
-            return -wished or self.roster.free_worker()
-        waiting = (int(name[5:]) for name in self.dispatch.queues if name.startswith("mule:"))
-        return wished or self.roster.free_number(waiting)
-
-    def _welcome_mule(self, mule: Mule) -> dict[str, Any]:
-        return {
-            "number": abs(mule.number),
-            "farms": mule.farms,
-            "publish": self.setup.publish,
-            "broadcast": self._broadcast,
-            "heartbeat": self.limits.heartbeat,
-            "heartbeat_timeout": self.limits.heartbeat_timeout,
-        }
-
     def _ping(self, peer: Peer, frame: Ping) -> None:
         if self._registered(peer):
-            self.send(peer, Pong(frame.number, self._broadcast))
+            self.send(peer, Pong(frame.number, self.broadcast))
 
     def _bye(self, peer: Peer, frame: Bye) -> None:
         mule = self.roster.at(peer)
@@ -393,8 +276,8 @@ class Broker:
             self._acknowledge(mule, frame.epoch, frame.acks)
             if frame.epoch == mule.epoch:
                 self.dispatch.put_back(mule.release(frame.unstarted))
-            self._lose(mule)
-        self._gone(peer)
+            self.lose(mule)
+        self.gone(peer)
         self.send(peer, Farewell())
 
     def _registered(self, peer: Peer) -> bool:
@@ -412,7 +295,7 @@ class Broker:
             return
         save = self.intake.put(sender, frame, self.steady())
         if save is None:
-            self._confirm(sender, ())
+            self.confirm(sender, ())
         else:
             self._effects.append(save)
 
@@ -443,7 +326,7 @@ class Broker:
         """Tell the sender of a batch how it went."""
         if pending.sender is not None:
             pending.sender.confirmed = max(pending.sender.confirmed, pending.upto)
-            self._confirm(pending.sender, pending.refusals)
+            self.confirm(pending.sender, pending.refusals)
 
     def raise_signal(self, number: int) -> None:
         """Raise a signal that a timer, cron or file monitor has caused."""
@@ -460,7 +343,8 @@ class Broker:
     def _path_changed(self, event: PathChanged) -> None:
         self.services.changed(event.path)
 
-    def _confirm(self, sender: Sender, refusals: Iterable[Any]) -> None:
+    def confirm(self, sender: Sender, refusals: Iterable[Any]) -> None:
+        """Tell a sender, if it is there, up to where it has been answered."""
         if sender.peer is not None:
             self.send(sender.peer, Confirm(sender.confirmed, tuple(refusals)))
 
@@ -549,7 +433,7 @@ class Broker:
 
     # Mules die.
 
-    def _lose(self, mule: Mule) -> None:
+    def lose(self, mule: Mule) -> None:
         """End a mule's session: what it had in flight goes back, or is done with if delivery was early."""
         number = mule.number
         self.dispatch.detach(mule, self.now.wall)
@@ -572,7 +456,7 @@ class Broker:
         mule.pid = 0
         mule.restarts += 1
         if mule.peer is not None:
-            self._lose(mule)
+            self.lose(mule)
         if mule.state != "gone":
             mule.turn("vanished")
 
@@ -592,8 +476,8 @@ class Broker:
         if self.stopping:
             return
         self.stopping = self.dispatch.paused = True
-        self._broadcast += 1
-        self._effects.append(Publish(Broadcast(self._broadcast, "stop")))
+        self.broadcast += 1
+        self._effects.append(Publish(Broadcast(self.broadcast, "stop")))
         for mule in self.roster.connected():
             if mule.state in ("idle", "busy"):
                 mule.turn("told to stop")

@@ -32,8 +32,8 @@ from zmule.errors import (
 )
 
 if TYPE_CHECKING:
-    from zmule.core.broker import Limits
     from zmule.core.room import Room
+    from zmule.core.setup import Limits
 
 
 UTF8_BYTES = 4

@@ -6,6 +6,10 @@ is a full one, whose frames wait here and are tried again. A death is told by th
 of a file descriptor; which peer that was is known from the first frame that came over it. And a new
 connection may get the number of a dead one, so what the monitor has to say is read before a new peer's
 descriptor is noted.
+
+What a peer can make the broker hold is bounded in bytes in both directions: by high-water marks of few
+frames, for a frame may be long; by what is taken in at a time; and by the backlog, beyond which a peer that
+does not read is given up.
 """
 
 from __future__ import annotations
@@ -26,11 +30,26 @@ from zmule.daemon.holding import Holding
 from zmule.errors import ProtocolError
 
 FRAMES_A_TURN = 1000
+BYTES_A_TURN = 32 << 20
 RETRY_SECONDS = 0.01
 MAX_BACKLOG = 10_000
+MAX_BACKLOG_BYTES = 64 << 20
 """Frames that wait for a peer that does not read; at more the peer is given up."""
 
+MOST_IN, MOST_OUT = 32, 100
+"""Frames of one peer that libzmq may hold in each direction."""
+
 SMALLEST_LIMIT = 16 << 20
+
+
+class Backlog:
+    """Frames that wait for a peer, and how long they are together."""
+
+    __slots__ = ("frames", "size")
+
+    def __init__(self, data: bytes) -> None:
+        self.frames = deque([data])
+        self.size = len(data)
 
 
 class Gateway:
@@ -50,9 +69,12 @@ class Gateway:
             socket.setsockopt(zmq.MAXMSGSIZE, max(SMALLEST_LIMIT, 2 * max_message + FRAME_OVERHEAD))
             socket.setsockopt(zmq.HEARTBEAT_IVL, 0)
         self.router.setsockopt(zmq.ROUTER_MANDATORY, 1)
+        self.router.setsockopt(zmq.RCVHWM, MOST_IN)
+        self.router.setsockopt(zmq.SNDHWM, MOST_OUT)
         self._descriptors: dict[int, Peer] = {}
         self._peers: set[Peer] = set()
-        self._backlogs: dict[Peer, deque[bytes]] = {}
+        self._backlogs: dict[Peer, Backlog] = {}
+        self._taken = 0
         self._vanished: list[Peer] = []
 
     def bind(self, holding: Holding, pairs: Iterable[tuple[str, str]]) -> tuple[tuple[str, str], ...]:
@@ -70,8 +92,9 @@ class Gateway:
         """Return what peers have sent, up to a limit, and then who has vanished."""
         self._read_monitor()
         events: list[Event] = []
+        self._taken = 0
         with contextlib.suppress(zmq.Again):
-            while len(events) < FRAMES_A_TURN:
+            while len(events) < FRAMES_A_TURN and self._taken < BYTES_A_TURN:
                 events.append(self._event(self.router.recv(zmq.DONTWAIT)))
         vanished, self._vanished = self._vanished, []
         return [*events, PeersVanished(tuple(vanished))] if vanished else events
@@ -86,7 +109,7 @@ class Gateway:
         if backlog is not None:
             self._keep(peer, backlog, data)
         elif not self._try(peer, data):
-            self._backlogs[peer] = deque([data])
+            self._backlogs[peer] = Backlog(data)
         return peer in self._peers
 
     def publish(self, frame: Broadcast) -> None:
@@ -97,9 +120,9 @@ class Gateway:
     def retry(self) -> None:
         """Send again what slow peers could not take."""
         for peer, backlog in list(self._backlogs.items()):
-            while backlog and self._try(peer, backlog[0]):
-                backlog.popleft()
-            if not backlog:
+            while backlog.frames and self._try(peer, backlog.frames[0]):
+                backlog.size -= len(backlog.frames.popleft())
+            if not backlog.frames:
                 self._backlogs.pop(peer, None)
 
     def pending(self) -> bool:
@@ -119,6 +142,7 @@ class Gateway:
 
     def _event(self, peer: Peer) -> Event:
         data = self.router.recv(zmq.DONTWAIT) if peer in self._peers else self._first(peer)
+        self._taken += len(data)
         if self.router.getsockopt(zmq.RCVMORE):
             while self.router.getsockopt(zmq.RCVMORE):
                 self.router.recv(zmq.DONTWAIT)
@@ -149,9 +173,10 @@ class Gateway:
         self._backlogs.pop(peer, None)
         self._vanished.append(peer)
 
-    def _keep(self, peer: Peer, backlog: deque[bytes], data: bytes) -> None:
-        backlog.append(data)
-        if len(backlog) > MAX_BACKLOG:
+    def _keep(self, peer: Peer, backlog: Backlog, data: bytes) -> None:
+        backlog.frames.append(data)
+        backlog.size += len(data)
+        if len(backlog.frames) > MAX_BACKLOG or backlog.size > MAX_BACKLOG_BYTES:
             self._gone(peer)
 
     def _try(self, peer: Peer, data: bytes) -> bool:

@@ -11,10 +11,11 @@ import sys
 from collections.abc import Iterator
 from contextlib import ExitStack, closing, contextmanager
 
-from zmule.core.broker import Broker, Limits, Setup
+from zmule.core.broker import Broker
 from zmule.core.mules import FarmSetup, MuleSetup
 from zmule.core.queues import farm_queue, mule_queue
 from zmule.core.services import Schedules
+from zmule.core.setup import Limits, Setup
 from zmule.daemon.config import Config, MuleSpec
 from zmule.daemon.cronstring import integer_schedule, string_schedule
 from zmule.daemon.filemon import FileMonitors

@@ -12,13 +12,13 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator
 from typing import cast
 
-from zmule.core.broker import Limits
 from zmule.core.effects import Effect, Send
 from zmule.core.events import BatchLost, BatchSaved, Event, FrameReceived, Undelivered
 from zmule.core.frames import Body, Bye, Deliver, Frame, Nack, Return
 from zmule.core.inbox import Delivery
 from zmule.core.mules import FarmSetup, Mule, MuleSetup
 from zmule.core.queues import Message
+from zmule.core.setup import Limits
 from zmule.core.wire import decode, encode
 from zmule.stores.store import Changes
 from zmule.testing.ledger import Hand, Ledger, claim

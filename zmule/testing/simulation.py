@@ -14,9 +14,9 @@ from itertools import accumulate
 from random import Random
 from typing import NamedTuple
 
-from zmule.core.broker import Limits
 from zmule.core.events import MuleGivenUp, StopRequested
 from zmule.core.mules import FarmSetup, MuleSetup
+from zmule.core.setup import Limits
 from zmule.testing.cluster import Cluster
 from zmule.testing.ledger import claim
 from zmule.testing.steps import ALWAYS, SOMETIMES, VERBS, Step

@@ -13,7 +13,7 @@ from collections import deque
 from collections.abc import Iterable, Iterator
 from typing import NamedTuple
 
-from zmule.core.broker import Broker, Limits, Setup
+from zmule.core.broker import Broker
 from zmule.core.effects import Bury, Effect, Forget, Note, Publish, Reload, Save, Send, Stop, Unwatch, Watch
 from zmule.core.events import (
     BatchLost,
@@ -34,6 +34,7 @@ from zmule.core.mules import FarmSetup, MuleSetup
 from zmule.core.outbox import Outbox
 from zmule.core.services import Schedules
 from zmule.core.session import Link
+from zmule.core.setup import Limits, Setup
 from zmule.core.wire import decode, encode
 from zmule.stores.memory import MemoryStore
 from zmule.stores.store import Changes, Saved, Store
