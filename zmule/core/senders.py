@@ -18,6 +18,9 @@ from zmule.errors import ProtocolError, QueueFull
 WINDOW = 65_536
 """Most messages that a sender may have unconfirmed; older refusals are forgotten."""
 
+LAST_NUMBER = 2**63 - 1
+"""Of a message: what a frame may count to, and a store can keep."""
+
 MAX_SESSIONS = 100_000
 SESSION_SECONDS = 3600.0
 """How long, in seconds, a session without a connection is remembered."""
@@ -60,9 +63,11 @@ class Sender:
         What the sender has heard of, up to `floor`, need not be remembered.
 
         Raises:
-            ProtocolError: there is a gap, or too many are unconfirmed.
+            ProtocolError: there is a gap, too many are unconfirmed, or no numbers are left.
         """
         last = first + count - 1
+        if last > LAST_NUMBER:
+            raise ProtocolError(f"messages are numbered up to {LAST_NUMBER}")
         if first > self.taken + 1:
             raise ProtocolError(f"message {self.taken + 1} is missing before {first}")
         if last - self.confirmed > WINDOW:
