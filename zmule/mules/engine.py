@@ -170,10 +170,14 @@ class Engine:
             self._inbox.bid_farewell()
             self._notice()
             self._receiver.ring()
-            self._moved.wait_for(lambda: self._inbox.gone or self._inbox.state != "up", FAREWELL_SECONDS)
+            self._moved.wait_for(self._left, FAREWELL_SECONDS)
             self._closed = True
             self._notice()
         self._receiver.close()
+
+    def _left(self) -> bool:
+        """Return whether the broker has noted the farewell, or there is none to note it."""
+        return self._inbox.gone or self._inbox.state != "up" or self._inbox.error is not None
 
     def __enter__(self) -> Self:
         return self
