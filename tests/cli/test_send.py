@@ -12,8 +12,9 @@ from contextlib import suppress
 import pytest
 
 from tests.cli.conftest import Shell, in_process
-from tests.conftest import COMMANDS, wait_until
+from tests.conftest import COMMANDS, PATIENCE, wait_until
 from zmule.cli.send import as_body, main, read_lines
+from zmule.mules.mule import Mule
 from zmule.version import VERSION
 
 
@@ -263,3 +264,33 @@ def test_lines_are_found_wherever_the_reads_end(size: int, monkeypatch: pytest.M
 def test_bytes_are_a_text_only_if_all_of_them_are() -> None:
     assert as_body(b"perch\xc3\xa9") == "perché"
     assert as_body(b"ok \xc3") == b"ok \xc3"
+
+
+def test_a_message_with_a_delay_and_one_that_expires(shell: Shell) -> None:
+    zmuled = shell.zmuled.start()
+    assert shell.run("zmule-send", "--delay=1000", "any", "later").code == 0
+    assert shell.run("zmule-send", "--ttl=0.01", "any", "soon").code == 0
+    wait_until(lambda: zmuled.status()["dead"]["count"] == 1)
+    assert zmuled.status()["queues"]["any"]["delayed"] == 1
+
+
+def test_a_full_queue_is_an_error_or_waited_for_in_order(shell: Shell) -> None:
+    zmuled = shell.zmuled.start("--queue-messages=3")
+    lines = [f"line {number}" for number in range(50)]
+    data = "\n".join(lines).encode()
+    code, _, err = shell.run("zmule-send", "any", "-", stdin=data)
+    assert (code, "queue any is full: it holds 3 messages" in err) == (75, True)
+    begun = zmuled.status()["totals"]["accepted"]
+    code, _, err = shell.run("zmule-send", "--timeout=0.1", "any", "-", stdin=data)
+    assert (code, "queue any is full" in err) == (75, True)
+    code, _, err = shell.run("zmule-send", "--timeout=0.1", "any", "x")
+    assert (code, "queue any is full" in err) == (75, True)
+    assert zmuled.status()["totals"]["accepted"] == begun
+    with Mule(endpoint=zmuled.endpoint) as mule:
+        assert [mule.get_msg(timeout=0) for _ in range(4)] == [*lines[:3], None]
+        with shell.start("zmule-send", "--timeout=30", "--verbose", "any", "-") as sending:
+            sending.type(data)
+            sending.stdin.close()
+            assert [mule.get_msg(timeout=PATIENCE) for _ in lines] == lines
+            sending.process.wait()
+        assert sending.process.returncode == 0

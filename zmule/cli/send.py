@@ -51,20 +51,25 @@ def send(
     target: str,
     message: str,
     endpoint: str | None = None,
-    timeout: float = DEFAULT_TIMEOUT,
+    timeout: float | None = None,
     verbose: bool = False,
+    delay: float | None = None,
+    ttl: float | None = None,
 ) -> None:
     """Send one message, or the lines of standard input if the message is `-`.
 
     Args:
         target: a mule's number, `any` or 0, or the name of a farm.
         message: as it came from the command line; what is not UTF-8 there is sent as bytes.
-        endpoint, timeout: as for `Client`.
+        endpoint: as for `Client`.
+        timeout: seconds to wait for the broker and for room in a queue that is full; None: for the broker as
+            long as is usual, and for room not at all.
         verbose: whether to say on standard error how many messages were sent.
+        delay, ttl: as for `Client.mule_msg`.
     """
-    client = Client(endpoint, timeout=timeout)
+    client = Client(endpoint, timeout=DEFAULT_TIMEOUT if timeout is None else timeout)
     try:
-        put = sender(client, target)
+        put = sender(client, target, timeout=timeout, delay=delay, ttl=ttl)
         progress = Progress(target, verbose)
         if message == "-":
             Lines(client, put, progress).send(STDIN)
@@ -76,22 +81,34 @@ def send(
             client.close(timeout=0)
 
 
-def sender(client: Client, target: str) -> Send:
+def sender(
+    client: Client,
+    target: str,
+    *,
+    timeout: float | None = None,
+    delay: float | None = None,
+    ttl: float | None = None,
+) -> Send:
     """Return what sends a message to the target: its arguments are the message and whether to wait.
 
     Raises:
         UnknownMule, UnknownFarm: no mule or farm can have that number or name.
     """
+
+    def to_mule(number: int) -> Send:
+        return lambda body, wait: client.mule_msg(
+            body, number, wait=wait, timeout=timeout, delay=delay, ttl=ttl
+        )
+
     if target == "any":
-        return lambda body, wait: client.mule_msg(body, wait=wait)
+        return to_mule(0)
     if target.isascii() and target.isdigit():
         if len(target) > MOST_DIGITS:
             raise UnknownMule(f"there is no mule {target[:80]}")
-        number = int(target)
-        return lambda body, wait: client.mule_msg(body, number, wait=wait)
+        return to_mule(int(target))
     if not target.isprintable() or len(target) > LONGEST_FARM:
         raise UnknownFarm(f"there is no farm {target[:80]!a}")
-    return lambda body, wait: client.farm_msg(target, body, wait=wait)
+    return lambda body, wait: client.farm_msg(target, body, wait=wait, timeout=timeout, delay=delay, ttl=ttl)
 
 
 def as_body(data: bytes) -> Body:

@@ -36,7 +36,35 @@ def command(
         ),
     ],
     endpoint: options.Endpoint = None,
-    timeout: options.Timeout = DEFAULT_TIMEOUT,
+    timeout: Annotated[
+        float | None,
+        typer.Option(
+            "--timeout",
+            metavar="SECONDS",
+            parser=options.seconds,
+            show_default=False,
+            help="How long to wait for the broker to answer, and for room if the queue is full (default: "
+            f"{DEFAULT_TIMEOUT:g} for an answer, not at all for room).",
+        ),
+    ] = None,
+    delay: Annotated[
+        float | None,
+        typer.Option(
+            metavar="SECONDS",
+            parser=options.seconds,
+            show_default=False,
+            help="Have the message delivered after so long.",
+        ),
+    ] = None,
+    ttl: Annotated[
+        float | None,
+        typer.Option(
+            metavar="SECONDS",
+            parser=options.seconds,
+            show_default=False,
+            help="Make a dead letter of the message if nobody has got it by then.",
+        ),
+    ] = None,
     verbose: Annotated[
         bool, typer.Option("--verbose", help="Say on standard error how many messages were sent.")
     ] = False,
@@ -54,4 +82,4 @@ def command(
 
     Write -- before a message that begins with a dash.
     """
-    run("zmule-send", lambda: send(target, message, endpoint, timeout, verbose))
+    run("zmule-send", lambda: send(target, message, endpoint, timeout, verbose, delay, ttl))
