@@ -277,7 +277,7 @@ def test_a_message_with_a_delay_and_one_that_expires(shell: Shell) -> None:
 def test_a_full_queue_is_an_error_or_waited_for_in_order(shell: Shell) -> None:
     zmuled = shell.zmuled.start("--queue-messages=3")
     lines = [f"line {number}" for number in range(50)]
-    data = "\n".join(lines).encode()
+    data = "".join(f"{line}\n" for line in lines).encode()
     code, _, err = shell.run("zmule-send", "any", "-", stdin=data)
     assert (code, "queue any is full: it holds 3 messages" in err) == (75, True)
     begun = zmuled.status()["totals"]["accepted"]
@@ -290,7 +290,5 @@ def test_a_full_queue_is_an_error_or_waited_for_in_order(shell: Shell) -> None:
         assert [mule.get_msg(timeout=0) for _ in range(4)] == [*lines[:3], None]
         with shell.start("zmule-send", "--timeout=30", "--verbose", "any", "-") as sending:
             sending.type(data)
-            sending.stdin.close()
             assert [mule.get_msg(timeout=PATIENCE) for _ in lines] == lines
-            sending.process.wait()
-        assert sending.process.returncode == 0
+            assert sending.end().code == 0
