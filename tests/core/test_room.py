@@ -359,3 +359,26 @@ def test_a_wrong_question_is_answered_with_an_error(arguments: tuple[Any, ...]) 
     answer = client.outbox.questions.answer(request)
     assert answer is not None
     assert answer.code == "wrong-value"
+
+
+def test_what_was_numbered_before_the_refusal_was_known_does_not_overtake() -> None:
+    w = world(queue_messages=1)
+    client, mule = w.client(), w.spawn(1)
+    w.settle()
+    line_up(w, client, "a", "b")
+    client.pump()
+    line_up(w, client, "c")  # in the outbox, and not sent
+    client.send("any", "z")
+    assert client.pipe is not None
+    w.carry(client.pipe)
+    w.answer()
+    while client.pipe.to_peer:
+        client.take_in()  # "b" was refused
+    line_up(w, client, "d")
+    mule.threads[0].get()
+    w.settle_only(mule)
+    mule.threads[0].finish()
+    w.settle_only(mule)
+    assert w.broker.left() == 0, "there is room for what comes next"
+    assert work(w, mule, 3) == ["b", "c", "d"]
+    assert codes(client) == ["queue-full"]

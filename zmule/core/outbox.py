@@ -39,8 +39,8 @@ FRAME_BYTES = 1 << 20
 MAX_FAILURES = 1000
 """Refusals of messages that nobody waits for are kept for `flush` up to this many; the rest is counted."""
 
-Entry = tuple[int, str, Body, Headers | None, int, Options | None]
-"""(sequence number, queue, body, headers, size in bytes, options)"""
+Entry = tuple[int, str, Body, Headers | None, int, Options | None, int]
+"""(sequence number, queue, body, headers, size in bytes, options, up to where all was answered by then)"""
 
 
 class Outbox(Link):
@@ -65,7 +65,7 @@ class Outbox(Link):
         self.confirmed = 0
         self.failures: deque[Refusal] = deque()
         self.failed = 0
-        self._last = 0
+        self._last = self._refused_last = 0
         self._bytes = 0
         self._unsent: deque[Entry] = deque()
         self._sent: deque[Entry] = deque()
@@ -118,7 +118,7 @@ class Outbox(Link):
     ) -> int:
         self._last += 1
         self._bytes += size
-        self._unsent.append((self._last, queue, body, headers, size, options))
+        self._unsent.append((self._last, queue, body, headers, size, options, self.confirmed))
         return self._last
 
     def _line_up(self, waiting: Waiting) -> None:
@@ -217,25 +217,31 @@ class Outbox(Link):
             raise ProtocolError(f"{type(frame).__name__} is not for a client")
 
     def _frame(self) -> Put:
-        """Return the next messages to send, as one frame."""
+        """Return the next messages to send, as one frame.
+
+        Its floor tells the broker what the sender knew when it numbered them: what it numbered before it
+        knew of a refusal is sent apart from what it numbered afterwards.
+        """
         entries: list[Entry] = []
-        size = 0
+        size, floor = 0, self._unsent[0][6]
+        knew = floor >= self._refused_last
         while self._unsent and len(entries) < FRAME_MESSAGES:
             size += self._unsent[0][4]
-            if entries and size > FRAME_BYTES:
+            if entries and (size > FRAME_BYTES or (self._unsent[0][6] >= self._refused_last) != knew):
                 break
             entries.append(self._unsent.popleft())
         self._sent.extend(entries)
-        return Put(entries[0][0], self.confirmed, tuple(_batches(entries)))
+        return Put(entries[0][0], self.confirmed if knew else floor, tuple(_batches(entries)))
 
     def _confirm(self, frame: Confirm) -> None:
         patient = bool(self._lanes)
         for refusal in frame.refusals:
+            self._refused_last = max(self._refused_last, refusal.sequence)
             if not (patient and self._lanes.refused(refusal)) and refusal.sequence > self.confirmed:
                 self._note(refusal.sequence, refusal)
         for entries in (self._sent, self._unsent):
             while entries and entries[0][0] <= frame.upto:
-                sequence, *_, size, _ = entries.popleft()
+                sequence, _, _, _, size, *_ = entries.popleft()
                 self._bytes -= size
                 if patient:
                     self._lanes.accepted(sequence)
