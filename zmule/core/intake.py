@@ -220,7 +220,7 @@ class Intake:
         """Refuse a whole batch; if there was no room, also what follows until the sender knows."""
         refusals.extend(_refusal(sequence + place, error) for place in range(len(batch.bodies)))
         if isinstance(error, QueueFull):
-            sender.full[batch.queue] = sequence + len(batch.bodies) - 1
+            sender.crowded_out(batch.queue, sequence + len(batch.bodies) - 1, str(error))
         return ()
 
     def _no_queue(self, queue: str) -> ProtocolError:

@@ -21,6 +21,9 @@ WINDOW = 65_536
 LAST_NUMBER = 2**63 - 1
 """Of a message: what a frame may count to, and a store can keep."""
 
+MOST_FULL = 1000
+"""Queues of which it is remembered that one sender found them full."""
+
 MAX_SESSIONS = 100_000
 SESSION_SECONDS = 3600.0
 """How long, in seconds, a session without a connection is remembered."""
@@ -30,7 +33,7 @@ class Sender:
     """One sender's session.
 
     Attributes:
-        full: the last message that was refused for want of room, for each queue to which there was one.
+        full: for queues in which there was no room, the last message that was refused, and why.
     """
 
     __slots__ = ("confirmed", "full", "left_at", "peer", "pid", "refusals", "session", "taken")
@@ -43,7 +46,7 @@ class Sender:
         self.taken = last
         self.confirmed = last
         self.refusals: deque[Refusal] = deque()
-        self.full: dict[str, int] = {}
+        self.full: dict[str, tuple[int, str]] = {}
 
     def overtaking(self, queue: str, floor: int) -> QueueFull | None:
         """Return why a message must be refused although there may be room for it now, or None.
@@ -51,11 +54,17 @@ class Sender:
         An earlier one to the same queue was refused for want of room, and the sender, which has heard of all
         up to `floor`, did not know that when it sent this one: it must not overtake.
         """
-        refused = self.full.get(queue, 0)
+        refused, reason = self.full.get(queue, (0, ""))
         if floor < refused:
-            return QueueFull(f"queue {queue} was full for a message before this one")
+            return QueueFull(reason)
         self.full.pop(queue, None)
         return None
+
+    def crowded_out(self, queue: str, sequence: int, reason: str) -> None:
+        """Take note that a message was refused for want of room."""
+        self.full[queue] = sequence, reason
+        if len(self.full) > MOST_FULL:
+            del self.full[next(iter(self.full))]
 
     def accept(self, first: int, count: int, floor: int) -> int:
         """Take note of messages `first` and following; return how many of them were seen before.
