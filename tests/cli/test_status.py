@@ -22,7 +22,8 @@ def mule(number: int, **changes: Any) -> dict[str, Any]:
 
 def queue(**changes: Any) -> dict[str, Any]:
     """A queue's entry."""
-    return {"ready": 0, "in_flight": 0, "bytes": 0, "oldest_age_s": None} | changes
+    empty = {"ready": 0, "in_flight": 0, "delayed": 0, "dead": 0, "bytes": 0, "oldest_age_s": None}
+    return empty | changes
 
 
 def status(**changes: Any) -> dict[str, Any]:
@@ -34,6 +35,7 @@ def status(**changes: Any) -> dict[str, Any]:
         "stopping": False,
         "clients": 1,
         "store": "memory:",
+        "store_error": None,
         "endpoints": ["ipc:///run/zmule/zmule.sock", "tcp://127.0.0.1:5870"],
     }
     names = ("accepted", "delivered", "acked", "redelivered", "refused", "dead")
@@ -84,7 +86,7 @@ def test_it_has_a_row_for_each_mule_queue_and_farm() -> None:
     assert "1 busy feed.py 100000 busy 1 3 12 2" in rows
     assert "2 idle - 100000 - 0 0 0 0" in rows
     assert "3 failed pkg.mod:run - busy 1 0 0 0" in rows
-    assert "farm:busy 5 0 1 m 1 s" in rows
+    assert "farm:busy 5 0 0 0 1 m 1 s" in rows
     assert any(row.startswith("any 0 0 - no reader since ") for row in rows)
     assert "busy 1 2" in rows
 
@@ -157,3 +159,10 @@ def test_a_moment_has_its_day_if_it_is_long_ago() -> None:
 )
 def test_a_program_keeps_its_end(text: str, width: int, end: str) -> None:
     assert tail(text, width) == end
+
+
+def test_a_store_that_cannot_write_is_told() -> None:
+    broker = {**status()["broker"], "store_error": "/var/lib/zmule/zmule.db: the disk is full"}
+    assert (
+        drawn(status(broker=broker))[2] == "the store cannot write: /var/lib/zmule/zmule.db: the disk is full"
+    )

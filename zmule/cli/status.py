@@ -123,7 +123,10 @@ def head(status: Status) -> Text:
     text = Text("  ".join(words), "bold")
     if broker["stopping"]:
         text.append("  stopping", STATE_STYLES["stopping"])
-    return text.append("\n" + "  ".join(broker["endpoints"]), "not bold")
+    text.append("\n" + "  ".join(broker["endpoints"]), "not bold")
+    if broker["store_error"]:
+        text.append(f"\nthe store cannot write: {printable(broker['store_error'])}", "not bold red")
+    return text
 
 
 def services(status: Status) -> list[Text]:
@@ -171,13 +174,15 @@ def mules(status: Status) -> Table:
 
 def queues(status: Status) -> Table:
     """Return a row for each queue."""
-    table = grid("~QUEUE", ">READY", ">IN FLIGHT", ">OLDEST", "")
+    table = grid("~QUEUE", ">READY", ">IN FLIGHT", ">DELAYED", ">DEAD", ">OLDEST", "")
     for name, queue in status["queues"].items():
         oldest, unread = queue["oldest_age_s"], queue.get("no_reader_since")
         table.add_row(
             cell(name),
             count(queue["ready"]),
             count(queue["in_flight"]),
+            count(queue["delayed"]),
+            count(queue["dead"], "red"),
             Text("-" if oldest is None else span(oldest)),
             Text("" if unread is None else f"no reader since {clock(unread)}", "yellow"),
         )

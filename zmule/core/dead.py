@@ -222,7 +222,7 @@ def _entry(dead: Dead) -> dict[str, Any]:
         "mule": dead.mule,
         "at": dead.at,
         "accepted": born,
-        "deliveries": attempt,
+        "deliveries": attempt if dead.mule else attempt - 1,
         "bytes": byte_size([body]),
         "preview": _preview(body),
     }
