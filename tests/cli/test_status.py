@@ -87,7 +87,7 @@ def test_it_has_a_row_for_each_mule_queue_and_farm() -> None:
     assert "2 idle - 100000 - 0 0 0 0" in rows
     assert "3 failed pkg.mod:run - busy 1 0 0 0" in rows
     assert "farm:busy 5 0 0 0 1 m 1 s" in rows
-    assert any(row.startswith("any 0 0 - no reader since ") for row in rows)
+    assert any(row.startswith("any 0 0 0 0 - no reader since ") for row in rows)
     assert "busy 1 2" in rows
 
 
