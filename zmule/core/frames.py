@@ -73,7 +73,7 @@ class Hello(NamedTuple):
 class Put(NamedTuple):
     """Messages, numbered without a gap from `first` in the order they stand in.
 
-    The sender has heard what became of all up to `floor`.
+    When the sender numbered them, it had heard what became of all up to `floor`.
     """
 
     first: int
