@@ -382,3 +382,25 @@ def test_what_was_numbered_before_the_refusal_was_known_does_not_overtake() -> N
     assert w.broker.left() == 0, "there is room for what comes next"
     assert work(w, mule, 3) == ["b", "c", "d"]
     assert codes(client) == ["queue-full"]
+
+
+def test_nothing_overtakes_a_refused_message_whose_refusal_was_lost_with_the_broker() -> None:
+    w = world(queue_messages=1)
+    client = w.client()
+    w.settle()
+    line_up(w, client, "a", "b")
+    client.pump()
+    assert client.pipe is not None
+    w.carry(client.pipe)
+    w.answer()
+    client.cut()  # with the refusal of "b"
+    w.vanished.clear()
+    w.revive()
+    line_up(w, client, "c")
+    mule = w.spawn(1)
+    mule.threads[0].get()
+    w.settle_only(mule)
+    mule.threads[0].finish()
+    w.settle_only(mule)
+    assert w.broker.left() == 0
+    assert work(w, mule, 2) == ["b", "c"]

@@ -221,7 +221,7 @@ class Machine(RuleBasedStateMachine):
             return
         world = self.world
         world.disk.full = False
-        for step in range(200):
+        for step in range(50 + 2 * len(self.tickets)):
             if step % 20 == 0:
                 self.clients[0].outbox.questions.ask("drop_dead", ((), ""))
             world.settle()

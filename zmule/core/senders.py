@@ -21,6 +21,8 @@ WINDOW = 65_536
 LAST_NUMBER = 2**63 - 1
 """Of a message: what a frame may count to, and a store can keep."""
 
+EVERY_QUEUE = ""
+
 MOST_FULL = 1000
 """Queues of which it is remembered that one sender found them full."""
 
@@ -54,10 +56,11 @@ class Sender:
         An earlier one to the same queue was refused for want of room, and the sender, which has heard of all
         up to `floor`, did not know that when it sent this one: it must not overtake.
         """
-        refused, reason = self.full.get(queue, (0, ""))
-        if floor < refused:
-            return QueueFull(reason)
-        self.full.pop(queue, None)
+        for name in (queue, EVERY_QUEUE):
+            refused, reason = self.full.get(name, (0, ""))
+            if floor < refused:
+                return QueueFull(reason)
+            self.full.pop(name, None)
         return None
 
     def crowded_out(self, queue: str, sequence: int, reason: str) -> None:
@@ -107,10 +110,16 @@ class Senders:
         return self._peers.get(peer)
 
     def restore(self, session: bytes, last: int, refusals: Iterable[Refusal], now: float) -> None:
-        """Take up a session that the store remembers."""
+        """Take up a session that the store remembers.
+
+        Which queues its refused messages were for is forgotten, so none at all may overtake them.
+        """
         sender = self._sessions[session] = Sender(session, last)
         sender.left_at = now
         sender.refusals.extend(refusals)
+        for sequence, code, reason in sender.refusals:
+            if code == QueueFull.code:
+                sender.crowded_out(EVERY_QUEUE, sequence, reason)
 
     def connect(self, peer: Peer, session: bytes, floor: int) -> Sender:
         """Bind a session, known or new, to a connection; an older connection of it loses it.
