@@ -81,17 +81,29 @@ class Save(NamedTuple):
     messages: list[Message]
     mark: Mark | None
 
+    def changes(self) -> Changes:
+        """Return what the store is told."""
+        return Changes(self.batch, messages=self.messages, senders=(self.mark,) if self.mark else ())
+
 
 class Forget(NamedTuple):
     """These messages are finished: the store need not keep them."""
 
     ids: list[int]
 
+    def changes(self) -> Changes:
+        """Return what the store is told."""
+        return Changes(removed=self.ids)
+
 
 class Bury(NamedTuple):
     """Keep this message as a dead letter instead of in its queue."""
 
     dead: Dead
+
+    def changes(self) -> Changes:
+        """Return what the store is told."""
+        return Changes(dead=(self.dead,))
 
 
 class Send(NamedTuple):

@@ -183,16 +183,8 @@ class Loop:
     def _change(self, effect: Changes) -> None:
         self._store.save(effect)
 
-    def _save(self, effect: Save) -> None:
-        self._store.save(
-            Changes(effect.batch, messages=effect.messages, senders=(effect.mark,) if effect.mark else ())
-        )
-
-    def _forget(self, effect: Forget) -> None:
-        self._store.save(Changes(removed=effect.ids))
-
-    def _bury(self, effect: Bury) -> None:
-        self._store.save(Changes(dead=(effect.dead,)))
+    def _keep(self, effect: Save | Forget | Bury) -> None:
+        self._store.save(effect.changes())
 
     def _watch(self, effect: Watch) -> None:
         try:
@@ -243,9 +235,9 @@ _PERFORM: dict[type[Effect], Callable[..., None]] = {
     Send: Loop._send,
     Publish: Loop._publish,
     Changes: Loop._change,
-    Save: Loop._save,
-    Forget: Loop._forget,
-    Bury: Loop._bury,
+    Save: Loop._keep,
+    Forget: Loop._keep,
+    Bury: Loop._keep,
     Watch: Loop._watch,
     Unwatch: Loop._unwatch,
     Stop: Loop._stop,

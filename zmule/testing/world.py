@@ -421,14 +421,7 @@ class World:
 
     def keep(self, effect: Save | Forget | Bury) -> None:
         """Give the store what it is to keep."""
-        if isinstance(effect, Save):
-            self.store.save(
-                Changes(effect.batch, messages=effect.messages, senders=(effect.mark,) if effect.mark else ())
-            )
-        elif isinstance(effect, Forget):
-            self.store.save(Changes(removed=effect.ids))
-        else:
-            self.store.save(Changes(dead=(effect.dead,)))
+        self.store.save(effect.changes())
 
     def send(self, effect: Send) -> None:
         """Put a frame of the broker's into the pipe of its peer, if that has one."""
