@@ -8,7 +8,7 @@ import pytest
 
 from zmule.core.effects import Publish
 from zmule.core.events import FrameRejected, StopRequested
-from zmule.core.frames import DIRECT, FARM, Bye, Put, Refusal, Report, Reset
+from zmule.core.frames import DIRECT, FARM, Batch, Bye, Put, Refusal, Report, Reset
 from zmule.core.mules import FarmSetup, MuleSetup
 from zmule.core.setup import Limits
 from zmule.core.status import status
@@ -399,10 +399,21 @@ def test_a_gap_in_the_numbers_costs_the_sender_its_session() -> None:
     w = world()
     client = send(w, "any", "a")
     assert client.pipe is not None
-    w.receive(client.pipe, Put(5, 0, ()))
+    w.receive(client.pipe, Put(5, 0, (Batch("any", ("b",), None),)))
     reset = decode(client.pipe.to_peer[-1])
     assert isinstance(reset, Reset)
     assert reset.code == "protocol"
+    assert reset.reason == "message 2 is missing before 5"
+
+
+def test_a_put_of_nothing_costs_the_sender_its_session() -> None:
+    w = world()
+    client = send(w, "any", "a")
+    assert client.pipe is not None
+    w.receive(client.pipe, Put(2, 0, ()))
+    reset = decode(client.pipe.to_peer[-1])
+    assert isinstance(reset, Reset)
+    assert reset.reason == "Put has no messages"
 
 
 def test_a_mule_that_was_silent_is_fenced() -> None:
@@ -602,8 +613,43 @@ def test_a_farewell_of_an_old_epoch_gives_nothing_back() -> None:
     delivery = mule.threads[0].delivery
     assert delivery is not None
     assert mule.pipe is not None
-    w.receive(mule.pipe, Bye(delivery.epoch + 1, (delivery.id,), (delivery.id,)))
+    w.receive(mule.pipe, Bye(delivery.epoch + 1, (delivery.id,), (delivery.id,), (0, 0, 0, 0)))
     assert [message[3] for message in w.broker.dispatch.queue("any").ready] == [2]
+
+
+def test_what_crosses_a_farewell_was_not_delivered() -> None:
+    w = world()
+    leaving, other = w.mule(7, threads=2), w.mule(8)
+    for thread in leaving.threads:
+        thread.get()
+    w.settle()
+    send(w, "any", "begun")
+    client = w.client()
+    w.settle()
+    client.send("any", "crossing")
+    w.settle_only(client)  # the broker has handed it out, and the mule has not seen it
+    leaving.threads[1].time_out()
+    leaving.inbox.bid_farewell()
+    leaving.pump()
+    assert started(leaving) == ["begun"]
+    other.threads[0].get()
+    w.settle()
+    assert leaving.inbox.gone
+    assert [(delivery.body, delivery.attempt) for delivery in other.hands()] == [("begun", 2)]
+    other.threads[0].get()
+    w.settle()
+    assert [(delivery.body, delivery.attempt) for delivery in other.hands()] == [("crossing", 1)]
+
+
+def test_a_farewell_that_counts_too_much_costs_the_mule_its_session() -> None:
+    w = world()
+    mule = w.mule(7)
+    w.settle()
+    assert mule.pipe is not None
+    w.receive(mule.pipe, Bye(mule.inbox.epoch, (), (), (1, 0, 0, 0)))
+    reset = decode(mule.pipe.to_peer[-1])
+    assert isinstance(reset, Reset)
+    assert reset.reason == "Bye counts more messages than were sent"
 
 
 def test_what_a_mule_had_buffered_is_dropped_with_its_epoch() -> None:

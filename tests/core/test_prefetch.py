@@ -21,6 +21,14 @@ def send(world: World, queue: str, count: int, size: int = 3) -> SimClient:
     return client
 
 
+def send_only(world: World, queue: str, count: int) -> None:
+    """Have messages queued while nothing else moves."""
+    client = world.client()
+    for number in range(count):
+        client.send(queue, str(number))
+    world.settle_only(client)
+
+
 def warm(world: World, mule: SimMule, seconds: float = 0.001, turns: int = 4) -> None:
     """Let the mule work off messages at a pace, one by one, so that the broker learns it."""
     for _ in range(turns):
@@ -109,6 +117,26 @@ def test_no_progress_is_a_recall_too() -> None:
     ids = [message[0] for message in w.broker.dispatch.queue("any").ready]
     assert ids == sorted(ids)
     assert {message[3] for message in w.broker.dispatch.queue("any").ready} == {1}
+
+
+def test_nothing_overtakes_what_is_on_its_way_back() -> None:
+    w = world()
+    mule = w.spawn(1)
+    send(w, "mule:1", 30)
+    warm(w, mule, turns=20)
+    assert ahead(w, 1) == 10
+    w.pass_time(0.06)  # no progress: a recall is on its way
+    send_only(w, "mule:1", 10)
+    for _ in range(8):
+        mule.threads[0].get()
+    mule.pump()
+    assert mule.pipe is not None
+    w.carry(mule.pipe)  # and crosses a report of progress after all
+    while w.broker.left():
+        w.settle()
+        mule.threads[0].get()
+    ids = [delivery.id for delivery in w.started]
+    assert ids == sorted(ids)
 
 
 def test_only_what_the_threads_have_asked_for_is_given_ahead() -> None:

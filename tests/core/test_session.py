@@ -15,6 +15,7 @@ from zmule.core.frames import (
     Deliver,
     Frame,
     Hello,
+    Nack,
     Parcel,
     Ping,
     Pong,
@@ -26,7 +27,7 @@ from zmule.core.frames import (
     Return,
     Welcome,
 )
-from zmule.core.inbox import Inbox, Waiter
+from zmule.core.inbox import Delivery, Inbox, Waiter
 from zmule.core.outbox import Outbox
 from zmule.errors import MessageTooLarge, NotPermitted, ProtocolError, WrongValue
 
@@ -263,6 +264,47 @@ def test_who_has_said_goodbye_says_no_more_unless_it_must_say_so_again() -> None
     assert box.outgoing(0.0) == []
     box.disconnected(1.0)
     assert kinds(mule_up(box, 60.0).outgoing(60.0))[-1] is Bye
+
+
+def begun(box: Inbox) -> Delivery:
+    """Have a thread begin what is next."""
+    delivery = box.next(DIRECT)
+    assert delivery is not None
+    box.start(delivery, 0.0)
+    return delivery
+
+
+def test_a_farewell_tells_what_was_rejected_and_what_was_not_begun() -> None:
+    box = mule_up(inbox())
+    box.receive(deliver("a", "b", "c", "d"), 0.0)
+    box.fail(begun(box), dead=True)
+    box.finish(begun(box))
+    unseen = box.next(DIRECT)
+    assert unseen is not None
+    box.give_back(unseen)
+    box.bid_farewell()
+    assert box.outgoing(0.0) == [Nack(1, (1,), None, True), Bye(1, (2,), (3, 4), (4, 0, 0, 0))]
+
+
+def test_what_comes_after_a_farewell_is_for_others() -> None:
+    box = mule_up(inbox())
+    box.bid_farewell()
+    box.outgoing(0.0)
+    waiter = Waiter(DIRECT)
+    box.wait(waiter)
+    box.receive(deliver("a"), 0.0)
+    assert waiter.delivery is None
+    assert box.next(DIRECT) is None
+
+
+def test_nothing_is_begun_that_was_left_of_a_lost_connection() -> None:
+    box = mule_up(inbox())
+    box.receive(deliver("a", "b"), 0.0)
+    delivery = begun(box)
+    box.disconnected(0.0)
+    assert box.next(DIRECT) is None
+    box.finish(delivery)
+    assert not any(isinstance(frame, Bye | Report) for frame in box.outgoing(0.0))
 
 
 def test_a_fork_wants_what_its_parent_wanted() -> None:

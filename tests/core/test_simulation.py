@@ -175,6 +175,7 @@ def keep_the_buffer(patch: pytest.MonkeyPatch) -> None:
             self._buffers.setdefault(name, buffer).extend(buffer)
 
     patch.setattr(Inbox, "welcomed", welcomed)
+    patch.setattr(Inbox, "lost", lambda _: None)
 
 
 def forget_who_sent(patch: pytest.MonkeyPatch) -> None:

@@ -57,7 +57,7 @@ FRAMES: dict[type[Any], st.SearchStrategy[Any]] = {
     f.Return: st.builds(f.Return, counts, ids),
     f.Settled: st.builds(f.Settled, counts),
     f.Ping: st.builds(f.Ping, counts, st.floats(0, 1e9)),
-    f.Bye: st.builds(f.Bye, counts, ids, ids),
+    f.Bye: st.builds(f.Bye, counts, ids, ids, st.tuples(counts, counts, counts, counts)),
     f.Ask: st.builds(f.Ask, counts, names, st.lists(names | counts, max_size=3).map(tuple)),
     f.Welcome: st.builds(f.Welcome, st.integers(1, 9), sessions, counts, details),
     f.Refused: st.builds(f.Refused, names, names),

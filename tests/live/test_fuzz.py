@@ -55,7 +55,7 @@ VALID = [
         Nack(1, (1,), None, True),
         Return(1, (1, 2)),
         Ping(1, 0.0),
-        Bye(1, (1,), ()),
+        Bye(1, (1,), (), (0, 0, 0, 0)),
         Ask(1, "status", ()),
         Ask(2, "lock", ("x", 1, -1.0, True)),
         Deliver(1, ()),

@@ -272,10 +272,14 @@ class Broker:
     def _bye(self, peer: Peer, frame: Bye) -> None:
         mule = self.roster.at(peer)
         if mule is not None:
+            current = frame.epoch == mule.epoch
+            if current:
+                self._check_received(mule, frame)
             self.dispatch.detach(mule, self.now.wall)
             self._acknowledge(mule, frame.epoch, frame.acks)
-            if frame.epoch == mule.epoch:
-                self.dispatch.put_back(mule.release(frame.unstarted))
+            if current:
+                undelivered = (*frame.unstarted, *mule.under_way(frame.received))
+                self.dispatch.put_back(mule.release(undelivered))
             self.lose(mule)
         self.gone(peer)
         self.send(peer, Farewell())
@@ -372,9 +376,9 @@ class Broker:
         self.dispatch.feed(mule)
         self._settle_state(mule)
 
-    def _check_received(self, mule: Mule, frame: Report) -> None:
+    def _check_received(self, mule: Mule, frame: Report | Bye) -> None:
         if any(count > sent for count, sent in zip(frame.received, mule.sent.values(), strict=True)):
-            raise ProtocolError("Report counts more messages than were sent")
+            raise ProtocolError(f"{type(frame).__name__} counts more messages than were sent")
 
     def _acknowledge(self, mule: Mule, epoch: int, ids: Iterable[int]) -> None:
         """Finish messages. Acks of an epoch that is over are void: others may hold those messages."""

@@ -226,8 +226,8 @@ class Dispatcher:
             return
         if mule.early or queue.early or not mule.pace.tastes & queue.source or queue.head_alone():
             return
-        if any(signal.ready for signal in mule.signal_queues):
-            return
+        if mule.pace.recalled or any(signal.ready for signal in mule.signal_queues):
+            return  # what comes back must not be overtaken
         room = mule.pace.window - mule.ahead()
         fits = MOST_BYTES * queue.count // max(1, queue.bytes)
         if (most := min(room, fits)) > 0:

@@ -133,11 +133,13 @@ class Ping(NamedTuple):
 
 class Bye(NamedTuple):
     """The peer leaves for good; answered by `Farewell`. `acks` are the last messages that a mule has
-    finished, `unstarted` those that no thread has started: they were not delivered."""
+    finished, `unstarted` those that no thread has started. These were not delivered, and nor was what
+    `received` does not count: see `Report`."""
 
     epoch: int
     acks: tuple[int, ...]
     unstarted: tuple[int, ...]
+    received: tuple[int, ...]
 
 
 class Ask(NamedTuple):

@@ -245,11 +245,16 @@ class Inbox(Link):
         self.questions.again()
         self._remind()
 
+    def lost(self) -> None:
+        for buffer in self._buffers.values():  # the broker's to deliver again: not to be begun here
+            buffer.clear()
+
     def work(self, now: float) -> list[Frame]:
         if not self._news or self._left:
             return []
         self._news = False
         frames: list[Frame] = [*self.questions.unsent()]
+        frames += self._failures()
         if self._leaving:  # and gets nothing more, as it might for a report
             frames.append(self._bye())
             self._left = True
@@ -263,11 +268,12 @@ class Inbox(Link):
         """Return the queues that the mule reads, in order of preference; those of signals are one here."""
         return [SIGNAL_BUFFER, STRAY_QUEUE, mule_queue(self.number), ANY, *map(farm_queue, self.farms)]
 
+    def _failures(self) -> list[Frame]:
+        return [Nack(self.epoch, tuple(ids), *how) for how, ids in self._nacks.items()]
+
     def _turn(self, now: float) -> list[Frame]:
         """Return what there is to tell, in the order in which it has to be known."""
         frames: list[Frame] = []
-        for how, ids in self._nacks.items():
-            frames.append(Nack(self.epoch, tuple(ids), *how))
         if self._returns or self._recalled:
             frames.append(Return(self.epoch, tuple(self._returns)))
         frames.append(self._report())
@@ -279,8 +285,9 @@ class Inbox(Link):
         return frames
 
     def _bye(self) -> Bye:
-        unstarted = tuple(delivery.id for buffer in self._buffers.values() for delivery in buffer)
-        return Bye(self.epoch, tuple(self._acks), unstarted)
+        buffered = (delivery.id for buffer in self._buffers.values() for delivery in buffer)
+        unstarted = (*self._returns, *buffered)
+        return Bye(self.epoch, tuple(self._acks), unstarted, tuple(self._received.values()))
 
     def _report(self) -> Report:
         waits = Counter(waiter.bits for waiter in self._waiters)
@@ -294,7 +301,7 @@ class Inbox(Link):
 
     def take(self, frame: Frame) -> None:
         if isinstance(frame, Deliver):
-            if frame.epoch == self.epoch:
+            if frame.epoch == self.epoch and not self._left:
                 for parcel in frame.parcels:
                     self._unpack(parcel)
         elif isinstance(frame, Recall):

@@ -18,7 +18,7 @@ from zmule.core import states
 from zmule.core.events import Peer
 from zmule.core.frames import EVERY_SOURCE, SOURCES
 from zmule.core.prefetch import Pace
-from zmule.core.queues import ANY, Message, Queue, farm_queue, mule_queue
+from zmule.core.queues import ANY, Message, Queue, farm_queue, mule_queue, source_of
 
 
 class MuleSetup(NamedTuple):
@@ -186,6 +186,17 @@ class Mule:
         if self.alone not in self.in_flight:
             self.alone = 0
         return released
+
+    def under_way(self, received: Iterable[int]) -> list[int]:
+        """Return the ids of what has not reached the mule: what was sent last, beyond what it has counted."""
+        left = {source: self.sent[source] - count for source, count in zip(SOURCES, received, strict=True)}
+        ids = []
+        for id, message in reversed(self.in_flight.items()):
+            source = source_of(message[1])
+            if left[source] > 0:
+                left[source] -= 1
+                ids.append(id)
+        return ids
 
     def reads_queues(self) -> list[str]:
         """Return the message queues that it reads, in order of preference."""

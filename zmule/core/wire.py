@@ -223,7 +223,7 @@ CHECKS: dict[type[Frame], tuple[Check, ...]] = {
     Return: (_count, _ids),
     Settled: (_count,),
     Ping: (_count, _seconds),
-    Bye: (_count, _ids, _ids),
+    Bye: (_count, _ids, _ids, _received),
     Ask: (_count, _name, _anything),
     Welcome: (_version, _session, _count, _details),
     Refused: (_name, _reason),

@@ -232,7 +232,7 @@ class Cluster(World):
         mule = self.broker.roster.at(pipe.peer)
         if mule is None or not isinstance(frame, Return | Bye | Nack) or frame.epoch != mule.epoch:
             return
-        ids = frame.unstarted if isinstance(frame, Bye) else frame.ids
+        ids = (*frame.unstarted, *mule.under_way(frame.received)) if isinstance(frame, Bye) else frame.ids
         tell = self.ledger.failed if isinstance(frame, Nack) else self.ledger.returned
         tell([id for id in dict.fromkeys(ids) if id in mule.in_flight])
 

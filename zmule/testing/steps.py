@@ -364,7 +364,7 @@ def _drain(sim: Simulation, mule: SimMule) -> None:
 def intrude(sim: Simulation, who: int, how: int) -> Any:
     """Somebody who is not known claims to have finished what others have."""
     epoch, ids = how % 8, tuple(range(1, 20))
-    frames = (Bye(epoch, ids, ids), Nack(epoch, ids), Settled(epoch))
+    frames = (Bye(epoch, ids, ids, (0, 0, 0, 0)), Nack(epoch, ids), Settled(epoch))
     frame = frames[who % len(frames)]
     sim.cluster.happened(FrameReceived(b"intruder", frame))
     return frame
