@@ -46,6 +46,7 @@ from zmule.core.events import (
 )
 from zmule.core.frames import Deliver
 from zmule.core.instant import Instant
+from zmule.daemon.damper import Damper
 from zmule.daemon.filemon import FileMonitors
 from zmule.daemon.gateway import RETRY_SECONDS, Gateway
 from zmule.daemon.notify import Notifier
@@ -53,6 +54,10 @@ from zmule.daemon.supervisor import Supervisor
 from zmule.stores import Saved, Store
 
 log = logging.getLogger("zmule")
+
+
+def _write(level: str, text: str) -> None:
+    log.log(logging.getLevelNamesMapping()[level.upper()], text)
 
 
 def instant() -> Instant:
@@ -92,6 +97,7 @@ class Loop:
         self._monitors = monitors
         self._outcomes: deque[Event] = deque()
         self._store_error: str | None = None
+        self._damper = Damper(_write)
         self._stopping = False
         self._ready = False
         self._poller = zmq.Poller()
@@ -115,6 +121,7 @@ class Loop:
             self._tell()
             ready = self._poller.poll(self._timeout())
             self._turn({source for source, _ in ready})
+        self._damper.close()
 
     def _turn(self, ready: set[object]) -> None:
         self._happened(self._gateway.receive())
@@ -127,6 +134,7 @@ class Loop:
                 self._signalled(number)
         self._happened(self._supervisor.tick(time.monotonic()))
         self._gateway.retry()
+        self._damper.tick(time.monotonic())
         self._perform(self._broker.tick(instant()))
         self._settle()
         self._look_at_store()
@@ -142,10 +150,8 @@ class Loop:
 
     def _timeout(self) -> int:
         """Return for how long there is nothing to do, in milliseconds."""
-        deadlines = [self._broker.next_deadline()]
-        due = self._supervisor.next_deadline()
-        if due is not None:
-            deadlines.append(due)
+        dues = (self._supervisor.next_deadline(), self._damper.next_deadline())
+        deadlines = [self._broker.next_deadline(), *(due for due in dues if due is not None)]
         now = time.monotonic()
         if self._gateway.slow():
             deadlines.append(now + RETRY_SECONDS)
@@ -202,7 +208,7 @@ class Loop:
         self._supervisor.reload(time.monotonic())
 
     def _note(self, effect: Note) -> None:
-        log.log(logging.getLevelNamesMapping()[effect.level.upper()], effect.text)
+        self._damper.note(effect.level, effect.text, time.monotonic())
 
     def _signalled(self, number: int) -> None:
         name = signal.Signals(number).name

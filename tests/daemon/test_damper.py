@@ -1,0 +1,48 @@
+"""The log's damper: enough is written, and the rest is counted."""
+
+from __future__ import annotations
+
+from zmule.daemon.damper import MOST, Damper
+
+
+def damper() -> tuple[Damper, list[tuple[str, str]]]:
+    written: list[tuple[str, str]] = []
+    return Damper(lambda level, text: written.append((level, text))), written
+
+
+def test_what_is_rare_is_written_as_it_is() -> None:
+    notes, written = damper()
+    for second in range(3 * MOST):
+        notes.note("info", f"mule {second}: x", float(second))
+    notes.close()
+    assert written == [("info", f"mule {second}: x") for second in range(3 * MOST)]
+
+
+def test_of_a_flood_some_is_written_and_the_rest_counted() -> None:
+    notes, written = damper()
+    for number in range(MOST + 312):
+        notes.note("warning", f"peer {number} broke the protocol: reason {number}", 7.0 + number / 1000)
+    assert len(written) == MOST
+    assert written[-1] == ("warning", f"peer {MOST - 1} broke the protocol: reason {MOST - 1}")
+    assert notes.next_deadline() == 8.0
+    notes.tick(7.999)
+    assert len(written) == MOST
+    notes.tick(8.0)
+    assert written[MOST:] == [("warning", "peer … broke the protocol: 312 more like it within 1 s")]
+    assert notes.next_deadline() is None
+    notes.note("warning", "peer 1 broke the protocol: again", 8.0)
+    assert written[-1] == ("warning", "peer 1 broke the protocol: again")
+
+
+def test_a_flood_drowns_nothing_else() -> None:
+    notes, written = damper()
+    for number in range(100):
+        notes.note("warning", f"noise: {number}", 0.0)
+    notes.note("error", "noise: of another level", 0.0)
+    notes.note("warning", "the store cannot write: full", 0.5)
+    assert written[MOST:] == [
+        ("error", "noise: of another level"),
+        ("warning", "the store cannot write: full"),
+    ]
+    notes.close()
+    assert written[-1] == ("warning", "noise: 80 more like it within 1 s")
