@@ -11,9 +11,10 @@ from hypothesis import strategies as st
 
 from zmule.core.broker import Broker
 from zmule.core.effects import Changes, Effect, Note, Send
-from zmule.core.events import MuleGivenUp
+from zmule.core.events import FrameReceived, MuleGivenUp
 from zmule.core.frames import DIRECT, FARM, SIGNAL, STRAY, Answer, Ask
 from zmule.core.instant import Instant
+from zmule.core.lockservice import RESERVE
 from zmule.core.mules import FarmSetup, MuleSetup
 from zmule.core.services import Schedules
 from zmule.core.setup import Limits
@@ -356,6 +357,50 @@ def test_the_minute_of_the_restart_is_made_up_for_once() -> None:
     assert not run(w, mule)
 
 
+def test_a_name_has_its_number_over_a_restart_whoever_comes_back_first() -> None:
+    w = world()
+    first, second = w.mule(7), w.mule(8)
+    w.settle()
+    assert ask(w, first, "name_signal", "a", -1).value == 0
+    assert ask(w, second, "name_signal", "b", -1).value == 1
+    first.kill()
+    second.kill()
+    w.vanished.clear()
+    w.revive()
+    second = w.mule(8)
+    w.settle()
+    assert ask(w, second, "name_signal", "c", 0).value == 2
+    assert ask(w, second, "name_signal", "b", -1).value == 1
+    assert kept(w, "name ") == {"name a": b"0", "name b": b"1", "name c": b"2"}
+
+
+def test_the_store_is_given_a_name_before_anybody_is_told_its_number() -> None:
+    w = world()
+    client = w.client()
+    w.settle()
+    assert client.pipe is not None
+    told = FrameReceived(client.pipe.peer, Ask(1, "name_signal", ("a", 5)))
+    changes, answer = w.broker.handle(told, w.clock.now())
+    assert isinstance(changes, Changes)
+    assert changes.facts == {"name a": b"5"}
+    assert isinstance(answer, Send)
+    assert [type(effect) for effect in w.broker.handle(told, w.clock.now())] == [Send]
+
+
+def test_names_that_made_room_are_forgotten_by_the_store() -> None:
+    w = world()
+    client = w.client()
+    w.settle()
+    for number in range(257):
+        ask(w, client, "name_signal", f"name {number}", -1)
+    assert kept(w, "name ") == {"name name 256": b"0"}
+
+
+def kept(w: World, kind: str) -> dict[str, bytes]:
+    """Return the facts of a kind that the store has."""
+    return {name: value for name, value in w.store.recover().facts.items() if name.startswith(kind)}
+
+
 def test_a_cron_that_nobody_wants_any_more_is_forgotten_by_the_store() -> None:
     w = world()
     guest = w.mule(7)
@@ -363,12 +408,12 @@ def test_a_cron_that_nobody_wants_any_more_is_forgotten_by_the_store() -> None:
     want(w, guest, "add_cron_text", 17, "5 * * * *", "")
     want(w, guest, "add_cron_text", 18, "* * * * *", "Europe/Rome")
     w.tick()
-    facts = w.store.recover().facts
+    facts = kept(w, "cron ")
     minute = b"%d" % (MINUTE // 60)
     assert facts == {"cron 17 5 * * * *": minute, "cron 18 * * * * * Europe/Rome": minute}
     assert ask(w, guest, "remove_source", "cron", 17).value == 1
     w.tick()
-    assert list(w.store.recover().facts) == ["cron 18 * * * * * Europe/Rome"]
+    assert list(kept(w, "cron ")) == ["cron 18 * * * * * Europe/Rome"]
     guest.kill()
     w.settle()
     other = w.mule(8)
@@ -376,7 +421,7 @@ def test_a_cron_that_nobody_wants_any_more_is_forgotten_by_the_store() -> None:
     w.settle()
     want(w, other, "add_cron_text", 19, "5 * * * *", "")
     w.tick()
-    assert list(w.store.recover().facts) == ["cron 19 5 * * * *"]
+    assert list(kept(w, "cron ")) == ["cron 19 5 * * * *"]
 
 
 def test_only_what_has_changed_is_kept() -> None:
@@ -576,6 +621,35 @@ def test_tokens_grow_over_a_restart_of_the_broker() -> None:
     w.restart()
     w.settle()
     assert ask(w, client, "lock", 0, 1, -1.0, True).value > before
+
+
+def test_tokens_grow_over_a_restart_even_if_the_clock_goes_back() -> None:
+    w = world()
+    w.revive()
+    before = 0
+    for _ in range(3):
+        client = w.client()
+        w.settle()
+        token = ask(w, client, "lock", 0, 1, -1.0, True).value
+        assert token > before
+        before = token
+        client.kill()
+        w.clock.wall -= 3600
+        w.revive()
+
+
+def test_the_store_is_told_of_tokens_before_they_are_used_up() -> None:
+    w = world()
+    w.revive()
+    locks = w.broker.services.locks._locks
+    noted = int(kept(w, "lock token")["lock token"])
+    assert noted > locks.next_token + RESERVE
+    client = w.client()
+    w.settle()
+    locks.next_token = noted - RESERVE - 1
+    for name, expected in (("a", noted), ("b", noted + RESERVE + 1)):
+        ask(w, client, "lock", name, 1, -1.0, True)
+        assert int(kept(w, "lock token")["lock token"]) == expected
 
 
 def test_status_says_which_processes_hold_and_wait() -> None:

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.conftest import Zmuled, wait_until
+from tests.conftest import PATIENCE, Zmuled, wait_until
 from zmule.errors import SignalConflict, UnknownFarm, UnknownMule, UnknownTarget, WrongValue
 from zmule.mules.mule import Mule, Worker
 
@@ -46,6 +46,22 @@ def pending(zmuled: Zmuled) -> int:
 
 def kinds(zmuled: Zmuled) -> list[tuple[str, int]]:
     return [(entry["kind"], entry["signal"]) for entry in zmuled.status()["timers"]]
+
+
+def test_a_name_has_its_number_though_the_broker_is_killed(zmuled: Zmuled) -> None:
+    store = f"--store=sqlite://{zmuled.folder}/zmule.db"
+    client = zmuled.start(store).client()
+    with Mule(endpoint=zmuled.endpoint) as first, Mule(endpoint=zmuled.endpoint) as second:
+        assert (first.name_signal("a"), second.name_signal("b")) == (0, 1)
+        client.signal(1)  # waits for whoever handles b
+        zmuled.kill()
+    zmuled.start(store)
+    with Mule(endpoint=zmuled.endpoint) as second:
+        got: list[int] = []
+        number = second.name_signal("b")
+        second.register_signal(number, "mule", got.append)
+        assert second.signal_wait(timeout=PATIENCE) == 1
+        assert got == [1]
 
 
 def test_a_thousand_raises_are_a_thousand_runs_though_the_mule_is_killed(zmuled: Zmuled) -> None:

@@ -3,14 +3,19 @@
 A holder has a lease that every frame of its renews. One that is silent for `heartbeat_timeout` is taken for
 dead, and its connection is given up, so that its locks are free and it is told when it wakes up. Who only
 waits needs no lease: a lock that is granted to the dead expires in its turn.
+
+Fencing tokens grow over restarts, also if the clock went back in between: they begin at the clock, in
+microseconds, or where the store says that earlier ones may have got to, whichever is higher. The store is
+told of so many at a time that it has long taken note when the first of them is given out.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from typing import TYPE_CHECKING, Any
 
 from zmule.core.asking import LATER, Asked, arguments
+from zmule.core.effects import Changes
 from zmule.core.events import Peer
 from zmule.core.frames import Answer
 from zmule.core.locks import Granted, Locks, Outcome, Owner, Refused, Released
@@ -20,14 +25,27 @@ if TYPE_CHECKING:
     from zmule.core.broker import Broker
 
 
+TOKEN_FACT = "lock token"
+"""The fact up to where tokens may have been given out."""
+
+RESERVE = 1_000_000
+"""Tokens that are left, at least, when the store is told of more: of twice as many."""
+
+
 class LockService:
     """The locks of a broker, and its questions about them."""
 
     def __init__(self, broker: Broker, numbered: int) -> None:
         self._broker = broker
-        # Fencing tokens grow over restarts, too, as long as the clock does.
         self._locks = Locks(numbered, first_token=max(1, int(broker.now.wall * 1_000_000)))
+        self._reserved = 0
         self._leases: dict[Peer, float] = {}
+
+    def restore(self, facts: Mapping[str, bytes]) -> None:
+        """Take up what the store has kept, before any lock is granted."""
+        earlier = int(facts.get(TOKEN_FACT, b"0"))
+        self._locks.next_token = max(self._locks.next_token, earlier)
+        self._reserve()
 
     def questions(self) -> dict[str, Callable[[Asked], Any]]:
         """Return the questions by name."""
@@ -65,6 +83,7 @@ class LockService:
         for outcome in outcomes:
             peer = outcome.owner.peer
             if isinstance(outcome, Granted):
+                self._reserve()
                 self._leases[peer] = self._lease_end()
                 self._broker.send(peer, Answer(outcome.request, "", outcome.token))
             elif isinstance(outcome, Released):
@@ -85,7 +104,7 @@ class LockService:
         self._tell(self._locks.vanish(peer))
 
     def tick(self) -> None:
-        """Give up holders that are silent, and refuse those who have waited in vain."""
+        """Give up holders that are silent and refuse those who have waited in vain."""
         now = self._broker.now.mono
         for peer in [peer for peer, until in self._leases.items() if until <= now]:
             self._expire(peer)
@@ -95,6 +114,12 @@ class LockService:
         """Return when `tick` has something to do."""
         due = (self._locks.next_deadline(), min(self._leases.values(), default=None))
         return min((deadline for deadline in due if deadline is not None), default=None)
+
+    def _reserve(self) -> None:
+        """Have the store take note of tokens to come, if few are left of which it knows."""
+        if self._locks.next_token + RESERVE > self._reserved:
+            self._reserved = self._locks.next_token + 2 * RESERVE
+            self._broker.do(Changes(facts={TOKEN_FACT: b"%d" % self._reserved}))
 
     def _lease_end(self) -> float:
         return self._broker.now.mono + self._broker.limits.heartbeat_timeout

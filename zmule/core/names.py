@@ -1,8 +1,12 @@
-"""Numbers for signals that are known by name: the lowest that is free, the same for whoever names it."""
+"""Numbers for signals that are known by name: the lowest that is free, the same for whoever names it.
+
+A store keeps them: raises that wait for number 0 must find the same handler there after a restart of the
+broker, whichever program comes back first.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator, Mapping
 
 from zmule.core.queues import LAST_SIGNAL
 from zmule.errors import WrongValue
@@ -20,6 +24,14 @@ class Names:
     def __init__(self, registered: Callable[[int], bool]) -> None:
         self._registered = registered
         self._numbers: dict[str, int] = {}
+
+    def restore(self, numbers: Mapping[str, int]) -> None:
+        """Take up the names that a store has kept."""
+        self._numbers = dict(numbers)
+
+    def __iter__(self) -> Iterator[tuple[str, int]]:
+        """Yield the names and their numbers."""
+        return iter(self._numbers.items())
 
     def number(self, name: str, wished: int) -> int:
         """Return the number of the signal of that name.

@@ -6,7 +6,9 @@ configured mule's outlive its death, until its next life has said what it wants:
 while a mule is respawned, and is gone when the new code does not ask for it any more. The same goes for the
 signals that it has registered. What the configuration asks for stays for good.
 
-Up to which minute crons have fired is a fact that the store keeps: see `timers.py`.
+Two kinds of facts are for the store to keep: up to which minute crons have fired (see `timers.py`), and the
+numbers of signals that have names. They are given to it before the answer that tells of them, and so before
+any raise of that number; what a store keeps at all, it keeps in this order.
 """
 
 from __future__ import annotations
@@ -38,6 +40,9 @@ CONFIG: Peer = b""
 
 CRON_FACT = "cron "
 """How the names of facts about crons begin."""
+
+NAME_FACT = "name "
+"""How those of facts about the names of signals begin."""
 
 KINDS = ("timer", "rb_timer", "cron", "filemon")
 """The kinds of sources."""
@@ -88,9 +93,12 @@ class Services:
 
     def restore(self, facts: Mapping[str, bytes]) -> None:
         """Take up what the store has kept, before anybody asks for anything."""
-        self._facts = {name: value for name, value in facts.items() if name.startswith(CRON_FACT)}
-        settled = {_cron_source(name): int(minute) for name, minute in self._facts.items()}
+        crons, names = _of_kind(facts, CRON_FACT), _of_kind(facts, NAME_FACT)
+        self._facts = crons | names
+        settled = {_cron_source(fact): int(minute) for fact, minute in crons.items()}
         self.timers.restore(settled, self._broker.now.wall)
+        self._names.restore({fact.removeprefix(NAME_FACT): int(number) for fact, number in names.items()})
+        self.locks.restore(facts)
 
     def configure(self, wishes: Iterable[Wish]) -> None:
         """Have signals raised by what the configuration names.
@@ -141,7 +149,10 @@ class Services:
 
     def _name_signal(self, asked: Asked) -> int:
         name, wished = arguments(asked, str, int)
-        return self._names.number(name, wished)
+        number = self._names.number(name, wished)
+        if NAME_FACT + name not in self._facts:
+            self._remember()
+        return number
 
     def _register_function(self, asked: Asked) -> None:
         (name,) = arguments(asked, str)
@@ -190,9 +201,10 @@ class Services:
         self._crons_moved = True
 
     def _remember(self) -> None:
-        """Have the store keep up to which minute crons are settled, where that has changed."""
+        """Have the store keep what has changed: up to which minute crons are settled, and names."""
         self._crons_moved, before = False, self._facts
         now = {_cron_fact(source): b"%d" % minute for source, minute in self.timers.settled().items()}
+        now |= {NAME_FACT + name: b"%d" % number for name, number in self._names}
         changed = dict.fromkeys(before.keys() - now.keys(), b"") | dict(now.items() - before.items())
         self._facts = now
         if changed:
@@ -292,6 +304,10 @@ class Services:
         """Raise AssertionError if an invariant is broken."""
         for part in (self.signals, self.timers, self.monitors, self.locks):
             part.validate()
+
+
+def _of_kind(facts: Mapping[str, bytes], kind: str) -> dict[str, bytes]:
+    return {name: value for name, value in facts.items() if name.startswith(kind)}
 
 
 def _cron_fact(source: Source) -> str:

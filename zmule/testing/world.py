@@ -362,6 +362,7 @@ class World:
         self.setup = self.setup._replace(id=bytes([self.lives % 256] * 16))
         self.broker = Broker(self.setup, self.clock.now())
         self.broker.recover(self.store.recover())
+        self.perform(self.broker.tick(self.clock.now()))
 
     def answer(self) -> int:
         """Tell the broker what the store has done, or failed to do; return how much it was."""
