@@ -1,8 +1,10 @@
 """The books of scripts/chaos: what was accepted against what was handled, and what may excuse a difference.
 
 A message that was handled twice needs a reason: between the beginnings of the two times, something must
-have happened to its mule, its connection or the broker that made the ack void or lost it. A message is out
-of order if a single-threaded mule has begun it, at its first delivery, after a younger one of the same lane.
+have happened to the mule that it was delivered to first, to its connection or to the broker, that made the
+ack void or lost it. Which delivery was the first, the attempt says: a mule that was suspended begins it, when
+it wakes up, after another has long finished the second. A message is out of order if a single-threaded mule
+has begun it, at its first delivery, after a younger one of the same lane.
 """
 
 from __future__ import annotations
@@ -27,11 +29,12 @@ class Blow(NamedTuple):
 
 
 class Turn(NamedTuple):
-    """One time that a message was handled to the end."""
+    """One time that a message was handled to the end. In the order of deliveries."""
 
-    pid: int
+    attempt: int
     begun: int
     ended: int
+    pid: int
 
 
 class Ledger(NamedTuple):
@@ -71,7 +74,7 @@ def balance(folder: Path, dead: Iterable[str], blows: Iterable[Blow]) -> Ledger:
     again: Counter[str] = Counter()
     wrong: list[str] = []
     for body, times in turns.items():
-        for first, second in pairwise(sorted(times, key=lambda turn: turn.begun)):
+        for first, second in pairwise(sorted(times)):
             again[why := reason(first, second, blows)] += 1
             if why == NO_REASON:
                 wrong.append(f"{body}: handled again {why}, {first} and {second}")
@@ -92,15 +95,15 @@ def read(folder: Path) -> tuple[list[Beginning], dict[str, list[Turn]]]:
     begun: list[Beginning] = []
     turns: dict[str, list[Turn]] = {}
     for path in folder.iterdir():
-        pid, since = int(path.name), dict[str, int]()
+        pid, since = int(path.name), dict[str, tuple[int, int]]()
         for line in path.read_text().splitlines():
             kind, time, thread, rest = line.split(" ", 3)
             if kind == "b":
                 attempt, queue, body = rest.split(" ", 2)
                 begun.append((int(time), pid, int(attempt), queue, body))
-                since[thread] = int(time)
+                since[thread] = int(attempt), int(time)
             else:
-                turns.setdefault(rest, []).append(Turn(pid, since[thread], int(time)))
+                turns.setdefault(rest, []).append(Turn(*since[thread], int(time), pid))
     begun.sort()
     return begun, turns
 
@@ -113,9 +116,10 @@ def deaths_by_poison(begun: Iterable[Beginning]) -> Iterator[Blow]:
 
 
 def reason(first: Turn, second: Turn, blows: Iterable[Blow]) -> str:
-    """Return what has happened to the first time between its beginning and that of the second."""
+    """Return what has happened to the first delivery's mule between the beginnings of both."""
+    early, late = sorted((first.begun, second.begun))
     for blow in blows:
-        if blow.pid in (0, first.pid) and blow.begun <= second.begun and blow.ended >= first.begun:
+        if blow.pid in (0, first.pid) and blow.begun <= late and blow.ended >= early:
             return blow.what
     return NO_REASON
 
