@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import random
+import re
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
@@ -16,6 +17,7 @@ from zmule.clients.sync import Client
 from zmule.connection import Socket
 from zmule.core.frames import (
     PROTOCOL_VERSION,
+    Answer,
     Ask,
     Batch,
     Bye,
@@ -175,6 +177,24 @@ def test_a_flood_of_rubbish_stops_nobody(zmuled: Zmuled) -> None:
     assert "Traceback" not in zmuled.output()
 
 
+def test_a_flood_of_rubbish_does_not_flood_the_log(zmuled: Zmuled) -> None:
+    client = zmuled.start().client()
+    count = 2000
+    with zmq.Context() as context, context.socket(zmq.DEALER) as hostile:
+        hostile.connect(zmuled.endpoint)
+        for _ in range(count):
+            hostile.send(b"\xc1")
+        for _ in range(count):
+            assert hostile.poll(int(PATIENCE * 1000))
+            hostile.recv()
+    client.mule_msg("others are served")
+    assert zmuled.stop() == 0
+    lines = [line for line in zmuled.output().splitlines() if "a peer broke the protocol" in line]
+    sums = [int(match[1]) for line in lines if (match := re.search(r"(\d+) more like it", line))]
+    assert sum(sums) + len(lines) - len(sums) == count
+    assert len(lines) < count / 2
+
+
 BOTH = {
     "max_message": 1000,
     "number": 1,
@@ -264,6 +284,30 @@ def test_a_client_whose_session_goes_on_with_rubbish(tmp_path: Path, garbage: li
 def test_a_mule_whose_session_goes_on_with_rubbish(tmp_path: Path, name: str) -> None:
     with pytest.raises(ProtocolError):
         mule_says([[WELCOME], LATER[name]], tmp_path)
+
+
+QUESTIONS: dict[str, Callable[[Client], object]] = {
+    "lock": lambda client: client.lock().acquire(),
+    "status": Client.status,
+    "list": Client.dead_list,
+    "show": lambda client: client.dead_show(1),
+    "requeue": lambda client: client.dead_requeue(every=True),
+    "drop": lambda client: client.dead_drop(every=True),
+}
+
+
+@pytest.mark.parametrize("value", ["x", None, ("x",), {"left": 1}, True], ids=str)
+@pytest.mark.parametrize("question", QUESTIONS.values(), ids=QUESTIONS)
+def test_an_answer_that_is_none(tmp_path: Path, question: Callable[[Client], object], value: object) -> None:
+    fits = isinstance(value, dict) and question in map(QUESTIONS.get, ("status", "list", "show"))
+    with liar(tmp_path, [WELCOME], [encode(Answer(1, "", value))]) as endpoint:
+        client = Client(endpoint)
+        if fits:
+            assert question(client) == value
+        else:
+            with pytest.raises(ProtocolError):
+                question(client)
+        client.close()
 
 
 def test_a_broker_that_never_gets_to_a_welcome_is_none(tmp_path: Path) -> None:

@@ -27,8 +27,10 @@ from zmule.clients.lock import Lock, thread_number
 from zmule.connection import READ, Bell, Connection
 from zmule.core.frames import Body, Headers, Options
 from zmule.core.outbox import Outbox
+from zmule.core.questions import expect
 from zmule.core.queues import ANY, check_signal, farm_queue, mule_queue, signal_queue
 from zmule.core.terms import wished
+from zmule.core.wire import detail
 from zmule.endpoints import check_endpoint, default_endpoint
 from zmule.errors import BrokerUnavailable, QueueFull, ZmuleError, from_code
 
@@ -191,7 +193,7 @@ class Client:
     def acquire_lock(self, name: int | str, timeout: float | None, *, blocking: bool = True) -> int:
         """Hold a lock; `Lock.acquire` tells the rest."""
         wait = -1.0 if timeout is None else float(timeout)
-        token = int(self._ask("lock", name, thread_number(), wait, blocking, patience=timeout))
+        token = expect(int, self._ask("lock", name, thread_number(), wait, blocking, patience=timeout))
         with self._mutex:
             self._outbox.holds += 1
             self._carry()
@@ -228,7 +230,7 @@ class Client:
 
     def status(self, timeout: float | None = None) -> dict[str, Any]:
         """Return the broker's status, as `zmule status --json` prints it."""
-        status: dict[str, Any] = _as_lists(self._ask("status", timeout=timeout))
+        status: dict[str, Any] = _as_lists(expect(dict, self._ask("status", timeout=timeout)))
         return status
 
     def dead_list(
@@ -242,7 +244,9 @@ class Client:
             limit: how many at most, up to 1000.
             timeout: seconds to wait for the broker, default the client's own.
         """
-        found: dict[str, Any] = _as_lists(self._ask("list_dead", queue, after, limit, timeout=timeout))
+        found: dict[str, Any] = _as_lists(
+            expect(dict, self._ask("list_dead", queue, after, limit, timeout=timeout))
+        )
         return found
 
     def dead_show(self, id: int, timeout: float | None = None) -> dict[str, Any]:
@@ -251,7 +255,7 @@ class Client:
         Raises:
             UnknownLetter: there is none of that id.
         """
-        letter: dict[str, Any] = _as_lists(self._ask("show_dead", id, timeout=timeout))
+        letter: dict[str, Any] = _as_lists(expect(dict, self._ask("show_dead", id, timeout=timeout)))
         return letter
 
     def dead_requeue(
@@ -280,11 +284,11 @@ class Client:
         chosen = _chosen(ids, queue, every)
         if chosen is None:
             return 0
-        outcome = self._ask("requeue_dead", *chosen, timeout=timeout)
-        requeued, left = int(outcome["requeued"]), outcome["left"]
+        outcome = expect(dict, self._ask("requeue_dead", *chosen, timeout=timeout))
+        requeued, left = detail(outcome, "requeued", int), detail(outcome, "left", int)
         if left:
-            text = f"{requeued} dead letters were requeued, {left} had to stay: {outcome['reason']}"
-            raise from_code(outcome["code"], text)
+            text = f"{requeued} dead letters were requeued, {left} had to stay: {outcome.get('reason')}"
+            raise from_code(detail(outcome, "code", str), text)
         return requeued
 
     def dead_drop(
@@ -300,7 +304,7 @@ class Client:
         Args are those of `dead_requeue`, and so is `UnknownLetter`.
         """
         chosen = _chosen(ids, queue, every)
-        return 0 if chosen is None else int(self._ask("drop_dead", *chosen, timeout=timeout))
+        return 0 if chosen is None else expect(int, self._ask("drop_dead", *chosen, timeout=timeout))
 
     def ping(self, timeout: float | None = None) -> float:
         """Return how long one round trip to the broker takes, in seconds."""

@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, TypeVar
 
 import msgpack
 
 from zmule.core.frames import Answer, Ask
-from zmule.errors import WrongValue
+from zmule.errors import ProtocolError, WrongValue
 
 MAX_ARGUMENTS = 32 << 10
 """Longest arguments of a question, in bytes: a path of several thousand characters fits."""
+
+
+Kind = TypeVar("Kind")
 
 
 class Questions:
@@ -73,6 +76,17 @@ class Questions:
         """Take in an answer; one that nobody waits for is dropped."""
         if self._open.pop(answer.request, None) is not None:
             self._answers[answer.request] = answer
+
+
+def expect(kind: type[Kind], value: Any) -> Kind:
+    """Return an answer's value.
+
+    Raises:
+        ProtocolError: it is of another type.
+    """
+    if type(value) is not kind:
+        raise ProtocolError(f"the broker has answered with {type(value).__name__}, not {kind.__name__}")
+    return value
 
 
 def _check(what: str, arguments: tuple[Any, ...]) -> None:

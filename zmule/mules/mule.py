@@ -8,6 +8,7 @@ from collections.abc import Callable, Iterator
 
 from zmule.core.frames import DIRECT, FARM, SIGNAL, STRAY, Body, Headers
 from zmule.core.inbox import Delivery
+from zmule.core.questions import expect
 from zmule.core.queues import check_signal
 from zmule.mules.engine import Engine
 from zmule.mules.signals import Handler
@@ -78,7 +79,7 @@ class SignalRunner(Engine):
         So processes that load the same module agree on the numbers of its signals. It stands for what
         uWSGI's decorators do when no signal is named: there the module is loaded once, before the fork.
         """
-        number = int(self.ask("name_signal", name, -1))
+        number = expect(int, self.ask("name_signal", name, -1))
         self.want("name_signal", name, number)
         return number
 
@@ -170,7 +171,7 @@ class SignalRunner(Engine):
         """
         for what in _WANTS.get(kind, ()):
             self.unwant(what, check_signal(number))
-        return int(self.ask("remove_source", kind, number))
+        return expect(int, self.ask("remove_source", kind, number))
 
     def register_function(self, name: str, run: Callable[[bytes], object]) -> None:
         """Run calls that are sent to a function of that name: what `@mulefunc` is made of."""
