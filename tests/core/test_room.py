@@ -404,3 +404,16 @@ def test_nothing_overtakes_a_refused_message_whose_refusal_was_lost_with_the_bro
     w.settle_only(mule)
     assert w.broker.left() == 0
     assert work(w, mule, 2) == ["b", "c"]
+
+
+def test_who_gives_up_asks_for_room_no_longer() -> None:
+    w = world(queue_messages=1)
+    client = w.client()
+    w.settle()
+    kept, ticket = line_up(w, client, "a", "b")
+    w.settle()
+    assert client.outbox.expecting(), "it has asked for room"
+    assert client.outbox.abandon(ticket) is not None
+    w.settle()
+    assert client.outbox.answered(kept)
+    assert not client.outbox.expecting()

@@ -382,6 +382,67 @@ def test_registered_between_the_raise_and_its_way_to_the_disk() -> None:
     assert run_all(w, mule) == [17]
 
 
+def test_registered_by_two_meanwhile_it_is_a_run_for_each() -> None:
+    w = world()
+    mules, client = [w.spawn(1), w.spawn(2)], w.client()
+    w.settle()
+    client.send("signal:17", b"")
+    client.pump()
+    for mule in mules:
+        mule.inbox.ask("register_signal", 17, "mules")
+        mule.pump()
+    for actor in (client, *mules):
+        assert actor.pipe is not None
+        while actor.pipe.to_broker:
+            w.carry(actor.pipe)  # and the store says nothing yet
+    w.settle()
+    kept = [(message[0], message[1]) for message in w.store.recover().messages]
+    assert kept == [(1, "signal:17:1"), (2, "signal:17:2")]
+    assert [run_all(w, mule) for mule in mules] == [[17], [17]]
+
+
+def test_what_came_too_late_for_its_threads_does_not_go_back_and_forth() -> None:
+    w = world()
+    mule = w.spawn(1, threads=2)
+    w.settle()
+    register(w, "mule1", mule)
+    wait(w, mule)
+    client = w.client()
+    w.settle()
+    for _ in range(2):
+        client.send("signal:17", b"")
+    client.pump()
+    assert client.pipe is not None
+    w.carry(client.pipe)
+    w.answer()
+    for thread in mule.threads:  # and two runs are on their way
+        thread.time_out()
+    mule.threads[0].get(DIRECT)
+    w.settle()
+    assert running(mule) == []
+    mule.threads[0].time_out()
+    assert run_all(w, mule, SIGNAL) == [17, 17]
+
+
+def test_a_stray_suspect_that_finds_its_mule_keeps_no_other_waiting() -> None:
+    w = world()
+    first, second = w.spawn(1), w.spawn(2, threads=2)
+    wait(w, first, sources=SIGNAL | STRAY)
+    raise_it(w, 99)
+    register(w, "mule2", second, number=17)
+    second.threads[0].get(GET)
+    w.settle()
+    raise_it(w, 17)
+    die(w, first)
+    second.threads[1].get(GET)
+    w.settle()
+    send(w, "any")
+    assert running(second) == [17], "what killed the first must travel alone"
+    first = w.spawn(1)
+    register(w, "mule1", first, number=99)
+    assert sorted(map(str, running(second))) == ["17", "any"]
+
+
 def test_what_only_workers_have_registered_for_mules_waits_for_a_mule() -> None:
     w = world()
     one, mule = worker(w), w.spawn(1)

@@ -405,8 +405,9 @@ class Broker:
     def _return(self, peer: Peer, frame: Return) -> None:
         mule = self._mule(peer)
         if mule is not None and frame.epoch == mule.epoch:
-            self.dispatch.returned(mule)
-            self.dispatch.put_back(mule.release(frame.ids))
+            back = mule.release(frame.ids)
+            self.dispatch.returned(mule, back)
+            self.dispatch.put_back(back)
             self.dispatch.feed(mule)
 
     def _settled(self, peer: Peer, frame: Settled) -> None:

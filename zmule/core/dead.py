@@ -207,6 +207,9 @@ class DeadLetters:
 
     def validate(self) -> None:
         """Raise AssertionError if an invariant is broken."""
+        if not self._letters:
+            assert not any((self.counts, self.bytes, self._busy, self._rising))
+            return
         assert self.counts == Counter(dead.message[1] for dead in self._letters.values())
         assert self.bytes == byte_size([dead.message[2] for dead in self._letters.values()])
         assert self._busy <= self._letters.keys()

@@ -68,5 +68,7 @@ class Deadlines(Generic[T]):
 
     def validate(self) -> None:
         """Check that each deadline is in the heap exactly once."""
+        if not self._entry:
+            return
         live = [item for at, serial, item in self._heap if self._entry.get(item) == (at, serial)]
         assert len(live) == len(self._entry) == len(set(live))

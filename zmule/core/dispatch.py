@@ -25,7 +25,7 @@ from zmule.core.expiry import Expiry
 from zmule.core.frames import DIRECT, FARM, SIGNAL, STRAY, Body, Parcel
 from zmule.core.mules import Mule
 from zmule.core.prefetch import MOST_BYTES, STALE
-from zmule.core.queues import ANY, Message, Queue, by_death, byte_size
+from zmule.core.queues import ANY, Message, Queue, by_death, byte_size, source_of
 
 
 class Dispatcher:
@@ -145,7 +145,10 @@ class Dispatcher:
         queue = self.queue(name)
         taken = [message for message in queue.ready if message[2] == body]
         if taken:
+            alone = queue.head_alone()
             queue.ready = deque(message for message in queue.ready if message[2] != body)
+            if alone:
+                self._free(queue)
         return taken
 
     def account(self, messages: list[Message], sign: int = 1) -> None:
@@ -199,10 +202,12 @@ class Dispatcher:
             if queue.hoarders and queue.idle and not queue.ready:
                 self._recall_for(queue)
 
-    def returned(self, mule: Mule) -> None:
-        """A mule has answered a recall."""
+    def returned(self, mule: Mule, messages: list[Message]) -> None:
+        """A mule has answered a recall, with these."""
         mule.pace.recalled = False
         self._no_hoarder(mule)
+        if any(source_of(message[1]) == SIGNAL for message in messages):
+            mule.pace.tastes &= ~SIGNAL  # or it would be given them ahead again, and asked for them again
 
     def recall_stale(self, now: float) -> None:
         """Ask those who make no progress to give back what they have been given ahead."""
@@ -359,11 +364,12 @@ class Dispatcher:
         assert len(held) == sum(len(mule.in_flight) for mule in roster), "a message is in two hands"
         assert not held.keys() & {message[0] for message in ready}, "a message is ready and in flight"
         for queue in self.queues.values():
-            ids = [message[0] for message in queue.ready]
-            assert ids == sorted(set(ids)), f"{queue} is out of order"
             assert all(mule.room(queue.source) > 0 for mule in queue.idle), f"a busy mule is idle at {queue}"
-            able = [mule for mule in queue.idle if self._may_take(mule, queue)]
-            assert self.paused or not (queue.ready and able), f"{queue} waits although {able} stand idle"
+            if queue.ready:
+                ids = [message[0] for message in queue.ready]
+                assert ids == sorted(set(ids)), f"{queue} is out of order"
+                able = [mule for mule in queue.idle if self._may_take(mule, queue)]
+                assert self.paused or not able, f"{queue} waits although {able} stand idle"
         on_books = sum(queue.count for queue in self.queues.values())
         assert self.count == on_books, "the sum of the books is wrong"
         assert self.bytes == sum(queue.bytes for queue in self.queues.values())

@@ -110,9 +110,11 @@ class Intake:
         unsaved = {name for pending in self._pending.values() for name, _ in pending.messages}
         routes = [name for name in self._signals.route(number) if name not in unsaved]
         queues = [name for name in routes if not self._dispatch.queue(name).ready]
-        taken = [self._raise(name, number, wall) for name in queues]
-        if not taken:
-            return None
+        return self.copies(queues, number, 1, wall) if queues else None
+
+    def copies(self, queues: list[str], number: int, count: int, wall: float) -> Save:
+        """Take so many raises of a signal that the broker itself makes, into each of the queues."""
+        taken = [self._raise(name, number, wall) for _ in range(count) for name in queues]
         batch = self.next_batch()
         self._pending[batch] = Pending(None, 0, 0, (), taken)
         return Save(batch, [message for _, run in taken for message in run], None)

@@ -92,7 +92,7 @@ class Lanes:
         return sum(map(len, self._lanes.values()))
 
     def __bool__(self) -> bool:
-        return bool(self._open)
+        return bool(self._open or self._lanes)
 
     def open(self, ticket: int) -> bool:
         """Return whether the message of that ticket has no answer yet."""

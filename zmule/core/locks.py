@@ -261,6 +261,9 @@ class Locks:
         """Check that each claim has one place, that no free lock has waiters, that tokens are unique."""
         self._deadlines.validate()
         assert set(range(self._numbered + 1)) == {name for name in self._locks if isinstance(name, int)}
+        if not self._claims:
+            assert not any(lock.holder or lock.waiting for lock in self._locks.values())
+            return
         found: list[_Claim] = []
         for name, lock in self._locks.items():
             assert lock.name == name

@@ -128,15 +128,20 @@ class Services:
                 self._adopt(number)
 
     def _adopt(self, number: int) -> None:
-        """Give raises that came before a signal was registered to who has done so."""
+        """Give raises that came before a signal was registered to who has done so, and copies to others."""
         dispatch = self._broker.dispatch
         strays = dispatch.take_out(STRAY_QUEUE, bytes([number]))
-        adopted = [moved(stray, queue) for stray in strays for queue in self.signals.route(number)]
-        if adopted:
-            dispatch.account(strays, -1)
-            dispatch.account(adopted)
-            self._broker.do(Changes(amended=adopted))
-            dispatch.put_back(adopted)
+        if not strays:
+            return
+        for _ in strays:
+            first, *others = self.signals.route(number)
+        adopted = [moved(stray, first) for stray in strays]
+        if others:
+            self._broker.do(self._broker.intake.copies(others, number, len(strays), self._broker.steady()))
+        dispatch.account(strays, -1)
+        dispatch.account(adopted)
+        self._broker.do(Changes(amended=adopted))
+        dispatch.put_back(adopted)
 
     def _unregister(self, asked: Asked) -> None:
         (number,) = arguments(asked, int)

@@ -331,6 +331,9 @@ class Timers:
 
         And that none is settled too far ahead of the clock.
         """
+        if not (self._entries or self._recent):
+            assert not any((self._asked, len(self._timers), len(self._crons)))
+            return
         self._timers.validate()
         self._crons.validate()
         timers = [entry for entry in self._entries.values() if isinstance(entry, _Timer)]
