@@ -28,7 +28,7 @@ from zmule.testing.simulation import Failure, parse, play, shrink, tell
 from zmule.testing.store import SimStore
 
 SCRIPT = Path(__file__).parents[2] / "scripts" / "simulate.py"
-SEEDS = 2_000
+SEEDS = 1_000
 BOUND = 1000
 """Seeds within which each planted bug must be found."""
 

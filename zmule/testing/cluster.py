@@ -13,17 +13,31 @@ from collections.abc import Iterable, Iterator
 from typing import cast
 
 from zmule.core.effects import Effect, Send
-from zmule.core.events import BatchLost, BatchSaved, Event, FrameReceived, Undelivered
-from zmule.core.frames import Body, Bye, Deliver, Frame, Nack, Return
+from zmule.core.events import (
+    BatchLost,
+    BatchSaved,
+    Event,
+    FrameReceived,
+    PeersVanished,
+    StoreFailed,
+    StoreRecovered,
+    Undelivered,
+)
+from zmule.core.frames import Answer, Ask, Body, Bye, Deliver, Frame, Hello, Nack, Options, Reset, Return
 from zmule.core.inbox import Delivery
+from zmule.core.lockservice import TOKEN_FACT
 from zmule.core.mules import FarmSetup, Mule, MuleSetup
 from zmule.core.queues import Message
 from zmule.core.setup import Limits
 from zmule.core.wire import decode, encode
 from zmule.stores.store import Changes
-from zmule.testing.ledger import Hand, Ledger, claim
+from zmule.testing.ledger import BLUR, Ledger
+from zmule.testing.letters import Hand, Letter, claim
+from zmule.testing.lockbook import NAMES, LockBook, LockUser
 from zmule.testing.store import SimStore
 from zmule.testing.world import Actor, Pipe, SimClient, SimMule, World
+
+RESTART_SECONDS = 0.01
 
 
 class Cluster(World):
@@ -36,6 +50,7 @@ class Cluster(World):
         durable: whether the store outlives the broker.
 
     Attributes:
+        users: the threads of clients that take locks.
         spawned: the processes of configured mules, dead ones too until their end has been told.
         hung_up: mules whose monitor has something to tell.
         doomed: mules that work on poison.
@@ -45,16 +60,22 @@ class Cluster(World):
     def __init__(
         self, mules: Iterable[MuleSetup], farms: Iterable[FarmSetup], limits: Limits, *, durable: bool
     ) -> None:
-        super().__init__(mules, farms, limits)
+        super().__init__(mules, farms, limits, locks=NAMES - 1)
         self.durable = durable
-        self.ledger = Ledger(limits.max_deliveries, durable)
+        self.ledger = Ledger(self.clock, limits.max_deliveries, durable, self.setup.ttl)
+        self.locks = LockBook()
+        self.users: dict[Actor, LockUser] = {}
         self.disk = self._new_disk()
         self.spawned: dict[int, SimMule] = {}
         self.hung_up: dict[SimMule, None] = {}
         self.doomed: dict[SimMule, None] = {}
         self.log: list[str] | None = None
         self._early = {f"farm:{farm.name}" for farm in self.setup.farms if farm.early}
-        self._unanswered: dict[int, list[Body]] = {}
+        self._unanswered: dict[int, list[int]] = {}
+        self._drops: dict[tuple[bytes, int], int] = {}
+        self._trouble: str | None = None
+        self._moved = False
+        self._posted = 0
         self._undelivered: list[Undelivered] = []
 
     def _new_disk(self) -> SimStore:
@@ -118,11 +139,38 @@ class Cluster(World):
 
     # Processes.
 
-    def post(self, client: SimClient, queue: str, body: str) -> None:
-        """Let a client send a message, if its outbox has room."""
+    def client(self) -> SimClient:
+        client = super().client()
+        self.users[client] = LockUser(client)
+        return client
+
+    def post(
+        self,
+        client: SimClient,
+        queue: str,
+        body: Body,
+        options: Options | None = None,
+        patience: float | None = None,
+    ) -> None:
+        """Let a client send a message, if its outbox has room.
+
+        Args:
+            patience: for how many seconds the message may wait for room in its queue.
+        """
         if client.outbox.fits():
-            sequence = client.send(queue, body)
-            self.ledger.sent(body, queue, client.session, sequence, queue in self._early)
+            self._posted += 1
+            until = None if patience is None else self.clock.mono + patience
+            ticket = client.outbox.put(queue, body, None, awaited=True, options=options, until=until)
+            letter = Letter(
+                body,
+                queue,
+                client.session,
+                self._posted,
+                early=queue in self._early,
+                options=options,
+                patient=patience is not None,
+            )
+            self.ledger.sent(letter, ticket)
 
     def spawn(self, number: int, *, threads: int = 1) -> SimMule:
         mule = self.spawned[number] = super().spawn(number, threads=threads)
@@ -140,6 +188,7 @@ class Cluster(World):
         if isinstance(actor, SimMule):
             self.hung_up.pop(actor, None)
             self.doomed.pop(actor, None)
+        self.users.pop(actor, None)
 
     def crash(self) -> None:
         """Kill the broker, and start another on what is on the disk."""
@@ -150,6 +199,8 @@ class Cluster(World):
         self.pipes.clear()
         self.vanished.clear()
         self._unanswered.clear()
+        self._drops.clear()
+        self._trouble = None
         for actor in self.actors:
             if actor.pipe is not None:
                 self._reconnect(actor)
@@ -160,7 +211,11 @@ class Cluster(World):
             self.disk.crash()
         else:
             self.disk = self._new_disk()
+        self.clock.advance(RESTART_SECONDS)
+        reserved = int(self.disk.recover().facts.get(TOKEN_FACT, b"0"))
+        self.locks.crashed(max(reserved, int(self.clock.wall * 1_000_000)))
         self.ledger.crashed(self.disk.recover())
+        self.ledger.release()
         self.revive()
         self.check()
 
@@ -170,6 +225,7 @@ class Cluster(World):
         if isinstance(actor, SimClient):
             claim(actor.outbox.error is None, "a client is turned away", actor, actor.outbox.error)
             self.ledger.answered(actor)
+            self.users[actor].hear()
         elif actor.link.error is not None:
             claim(actor.link.error.code in ("number-in-use", "not-permitted"), "a mule is turned away", actor)
             self.kill(actor)
@@ -182,15 +238,14 @@ class Cluster(World):
         if self.registered(mule):
             for other in self.actors:
                 if isinstance(other, SimMule) and other is not mule and self.registered(other):
-                    bodies = [held.body for held in other.hands()]
-                    claim(delivery.body not in bodies, "in two hands", delivery, mule, other)
+                    claim(delivery.id not in other.ids(), "in two hands", delivery, mule, other)
         self.ledger.started(delivery.body)
         if str(delivery.body).startswith("poison"):
             self.doomed[mule] = None
 
     def finish(self, delivery: Delivery, mule: SimMule) -> None:
         self._note(mule, "has finished", delivery.body)
-        self.ledger.finished(delivery.body, Hand(mule.session, delivery.epoch))
+        self.ledger.finished(delivery.id, Hand(mule.session, delivery.epoch))
 
     def registered(self, actor: SimMule) -> Mule | None:
         """Return the broker's view of a mule, if both believe in the same session and epoch."""
@@ -200,7 +255,7 @@ class Cluster(World):
     def _saving(self, changes: Changes) -> None:
         self.ledger.saving(changes)
         if changes.batch:
-            self._unanswered[changes.batch] = [message[2] for message in changes.messages]
+            self._unanswered[changes.batch] = [message[0] for message in changes.messages]
 
     def send(self, effect: Send) -> None:
         peer, frame = effect
@@ -209,6 +264,8 @@ class Cluster(World):
             mule = self.broker.roster.at(peer)
             claim(mule, "delivered to a stranger", frame)
             self.ledger.delivering(frame.parcels, Hand(cast(Mule, mule).session, frame.epoch))
+        elif isinstance(frame, Answer):
+            self._answering(peer, frame)
         pipe = self.pipes.get(peer)
         if pipe is None or pipe.ended:
             self.vanished.append(peer)
@@ -217,24 +274,44 @@ class Cluster(World):
         elif pipe.open:
             pipe.to_peer.append(encode(frame))
 
+    def _answering(self, peer: bytes, answer: Answer) -> None:
+        self.locks.answered(peer, answer)
+        before = self._drops.pop((peer, answer.request), None)
+        if before is not None and not answer.code:
+            claim(answer.value == self.ledger.dropped - before, "dropped others than it says", answer)
+
     # What moves.
 
     def carry(self, pipe: Pipe) -> None:
         if pipe.to_broker:
             frame = decode(pipe.to_broker.popleft())
             self._tidy(pipe)
-            self._give_back(pipe, frame)
             self._note("from", pipe.peer.decode(), frame)
+            self._hear(pipe.peer, frame)
             self.happened(FrameReceived(pipe.peer, frame))
 
-    def _give_back(self, pipe: Pipe, frame: Frame) -> None:
+    def _hear(self, peer: bytes, frame: Frame) -> None:
+        """Tell those who keep books what a frame means to them."""
+        if isinstance(frame, Return | Bye | Nack):
+            self._give_back(peer, frame)
+        elif isinstance(frame, Ask):
+            self.locks.asked(peer, frame)
+            if frame.what == "drop_dead":
+                self._drops[peer, frame.request] = self.ledger.dropped
+        if isinstance(frame, Hello | Bye):
+            self.locks.gone(peer)
+
+    def _give_back(self, peer: bytes, frame: Return | Bye | Nack) -> None:
         """Tell the ledger what a mule gives back of what it has."""
-        mule = self.broker.roster.at(pipe.peer)
-        if mule is None or not isinstance(frame, Return | Bye | Nack) or frame.epoch != mule.epoch:
+        mule = self.broker.roster.at(peer)
+        if mule is None or frame.epoch != mule.epoch:
             return
         ids = (*frame.unstarted, *mule.under_way(frame.received)) if isinstance(frame, Bye) else frame.ids
-        tell = self.ledger.failed if isinstance(frame, Nack) else self.ledger.returned
-        tell([id for id in dict.fromkeys(ids) if id in mule.in_flight])
+        held = [id for id in dict.fromkeys(ids) if id in mule.in_flight]
+        if isinstance(frame, Nack):
+            self.ledger.failed(held, frame)
+        else:
+            self.ledger.returned(held)
 
     def inject(self, actor: Actor, frame: Frame) -> None:
         """Put a frame into an actor's connection that its session would not send."""
@@ -245,23 +322,44 @@ class Cluster(World):
         if isinstance(event, BatchSaved | BatchLost):
             self._note(event)
             del self._unanswered[event.batch]
+        elif isinstance(event, PeersVanished):
+            for peer in event.peers:
+                self.locks.gone(peer)
         super().happened(event)
+
+    def answer(self) -> int:
+        """Tell the broker what the store has done, and whether it can still write."""
+        count = super().answer()
+        before, self._trouble = self._trouble, self.disk.healthy()
+        if before is None and self._trouble is not None:
+            self.happened(StoreFailed(self._trouble))
+        elif before is not None and self._trouble is None:
+            self.happened(StoreRecovered())
+        return count
 
     def turn(self) -> bool:
         for mule in list(self.hung_up):
             self.hear(mule)
         self.disk.commit()
         moved = super().turn()
+        self.verify()
         return moved or not (self.disk.full or self.disk.idle())
 
     def tick(self) -> None:
-        due = self.broker.next_deadline()
+        due, then = self.broker.next_deadline(), self.broker.now
+        jumped = abs(self.clock.wall - then.wall - (self.clock.mono - then.mono)) > BLUR
+        self.ledger.release()
         effects = self.broker.tick(self.clock.now())
-        claim(not effects or self.clock.mono >= due, "something was done before it was due", effects, due)
+        early = effects and self.clock.mono < due - BLUR and not jumped
+        claim(not early, "something was done before it was due", effects, due)
         self.perform(effects)
-        self.check()
+        if effects:
+            self.check()
 
     def perform(self, effects: Iterable[Effect]) -> None:
+        for effect in effects:
+            if isinstance(effect, Send) and isinstance(effect.frame, Reset):
+                self.locks.gone(effect.peer)
         super().perform(effects)
         self.ledger.delivered()
         while self._undelivered:
@@ -277,32 +375,47 @@ class Cluster(World):
     # What must hold.
 
     def check(self) -> None:
-        super().check()
-        books = {message[2] for queue in self.broker.dispatch.queues.values() for message in queue.ready}
-        books.update(message[2] for message in self.broker.redelivery.delays)
-        for bodies in self._unanswered.values():
-            books.update(bodies)
+        """Note that something has happened; what must hold is looked at once for each step, by `verify`."""
+        self._moved = True
+
+    def verify(self) -> None:
+        """Raise AssertionError if something is not as it must always be."""
+        if not self._moved:
+            return
+        self._moved = False
+        self.broker.validate()
+        books = {message[0] for message in self.broker.redelivery.delays}
+        for queue in self.broker.dispatch.queues.values():
+            books.update([message[0] for message in queue.ready])
+        for ids in self._unanswered.values():
+            books.update(ids)
         for mule in self.broker.roster:
-            books.update([message[2] for message in mule.in_flight.values()])
+            books.update(mule.in_flight)
             alone = len(mule.in_flight) < 2 or not any(map(self.ledger.travels_alone, mule.in_flight))
             claim(alone, "a mule died with one, and it is not alone", mule, list(mule.in_flight.values()))
-        self.ledger.check(books, {dead.message[2] for dead in self.broker.dead.values()})
+        self.ledger.check(books, self.broker.dead)
 
     def check_rest(self) -> None:
-        """When nothing moves, no message waits in a queue while a mule could have it."""
+        """When nothing moves, nothing waits in a queue that has expired, or that a mule could have."""
+        self.tick()
+        for queue in self.broker.dispatch.queues.values():
+            self.ledger.check_ready([message[0] for message in queue.ready])
+        if self._moved:
+            self.settle()
         for idle, mule in self._mules():
             for queue in mule.queues:
                 waits = queue.ready and self._could_take(idle, mule, queue.source)
                 claim(not waits, "waits although a mule is idle", queue, idle)
 
-    def waiting_in_vain(self) -> tuple[Message, SimMule] | None:
-        """Return a message that waits at a busy mule, and a mule that could have it, if there are any."""
-        for idle, mule in self._mules():
-            for queue in mule.queues:
-                if self._could_take(idle, mule, queue.source):
-                    for message in self._unstarted(queue.name):
-                        return message, idle
-        return None
+    def waiting_in_vain(self) -> dict[int, SimMule]:
+        """Return the messages that wait at a busy mule, by number, each with a mule that could have it."""
+        return {
+            message[0]: idle
+            for idle, mule in self._mules()
+            for queue in mule.queues
+            if self._could_take(idle, mule, queue.source)
+            for message in self._unstarted(queue.name)
+        }
 
     def _unstarted(self, name: str) -> Iterator[Message]:
         """Yield the messages of a queue that are in a mule's hands, and none of its threads works on."""

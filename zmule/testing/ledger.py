@@ -1,181 +1,293 @@
 """Who sent what, what became of it, and which promise is broken if that cannot be.
 
 The ledger knows nothing of how the broker works. It is told what goes into it and what comes out (what
-is to be saved, what the disk holds, what senders hear, what is delivered, worked on, finished, buried)
-and raises `Violation` at the first thing that DESIGN's guarantees exclude. Every message has a body of
-its own, by which it is known.
+is to be saved, what the disk holds, what senders hear, what is delivered, worked on, finished, buried,
+requeued, dropped) and raises `Violation` at the first thing that the guarantees exclude. Every message
+has a body of its own, by which it is known until the broker has numbered it; the raises of a signal are all
+alike, so it is counted that each has made its messages.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable
-from operator import itemgetter
-from typing import NamedTuple
+from collections import Counter
+from collections.abc import Callable, Iterable
+from itertools import chain
+from operator import attrgetter
 
-from zmule.core.effects import Recovery
-from zmule.core.frames import Body, Parcel
+from zmule.core.effects import Changes, Mark, Recovery
+from zmule.core.frames import Body, Nack, Parcel
 from zmule.core.queues import Dead, Message
-from zmule.stores.store import Changes
-from zmule.testing.world import SimClient
+from zmule.core.terms import Terms
+from zmule.testing.letters import OVER, SAFE, Hand, Letter, Violation, claim
+from zmule.testing.world import Clock, SimClient
 
+__all__ = ["Ledger", "Letter", "Violation", "claim"]
 
-class Violation(AssertionError):
-    """A promise is broken."""
+BLUR = 1e-4
+"""What times may differ by, in seconds: sums of large numbers are not exact."""
 
-
-class Letter:
-    """A message of the ledger.
-
-    Attributes:
-        place: where it is, as the disk has it: `nowhere`, `pending` (given to the store), `kept`, `lost`
-            (the store could not write it), `done`, `dead`, or `wiped` (with a store that forgets).
-        answer: what its sender has heard: None, `ok` or a code.
-        next: the number that its next delivery has to bear.
-        open: whether a delivery of it has come to no end yet.
-        suspect: whether a mule has died with it, so that it must travel alone.
-        hand: who has it since then.
-        finished: whether that one has acknowledged it.
-    """
-
-    __slots__ = (
-        "answer",
-        "body",
-        "delivered",
-        "early",
-        "finished",
-        "hand",
-        "next",
-        "open",
-        "place",
-        "queue",
-        "sender",
-        "sequence",
-        "started",
-        "suspect",
-    )
-
-    def __init__(self, body: Body, queue: str, sender: bytes, sequence: int, early: bool) -> None:
-        self.body = body
-        self.queue = queue
-        self.sender = sender
-        self.sequence = sequence
-        self.early = early
-        self.place = "nowhere"
-        self.answer: str | None = None
-        self.next = 1
-        self.open = False
-        self.suspect = False
-        self.hand: Hand | None = None
-        self.delivered = False
-        self.started = 0
-        self.finished = False
-
-    def __repr__(self) -> str:
-        return f"{self.body!r} ({self.queue}, {self.place}, answer {self.answer}, delivery {self.next})"
-
-
-class Hand(NamedTuple):
-    """Whose hands a message was put into."""
-
-    session: bytes
-    epoch: int
-
-
-def claim(truth: object, what: str, *about: object) -> None:
-    """Raise `Violation` unless it is true."""
-    if not truth:
-        raise Violation(": ".join([what, *map(repr, about)]))
+EACH = 2
+"""The signal of the simulation that makes a message for each of several mules."""
 
 
 class Ledger:
     """The books of a simulation.
 
     Args:
+        clock: the world's.
         most: deliveries after which a message is a dead letter.
         durable: whether what was kept outlives the broker.
+        ttl: gives for a queue how long a message may wait in it, 0 for ever.
+
+    Attributes:
+        letters: all there ever were.
+        dropped: how many dead letters the store was told to drop.
     """
 
-    def __init__(self, most: int, durable: bool) -> None:
+    def __init__(self, clock: Clock, most: int, durable: bool, ttl: Callable[[str], float]) -> None:
+        self.clock = clock
         self.most = most
         self.durable = durable
-        self.letters: dict[Body, Letter] = {}
-        self._ids: dict[int, Letter] = {}
+        self.letters: list[Letter] = []
+        self.dropped = 0
+        self._ttl = ttl
+        self._offset = clock.wall - clock.mono
+        self._bodies: dict[Body, Letter] = {}
+        self._known: dict[int, Letter] = {}
+        self._live: dict[int, Letter] = {}
+        self._graves: dict[int, Letter] = {}
+        self._held: dict[Letter, None] = {}
+        self._open: dict[bytes, dict[int, Letter]] = {}
+        self._confirmed: dict[bytes, int] = {}
+        self._raises: dict[tuple[bytes, int], Letter] = {}
+        self._marks: dict[bytes, int] = {}
+        self._raising: dict[int, list[Letter]] = {}
         self._latest: dict[str, int] = {}
-        self._last: dict[tuple[bytes, str], int] = {}
-        self._fresh: list[tuple[int, Letter]] = []
-        self._answered: dict[bytes, int] = {}
+        self._last: dict[tuple[bytes, str, bool], int] = {}
+        self._fresh: list[Letter] = []
 
     # What senders do and hear.
 
-    def sent(self, body: Body, queue: str, sender: bytes, sequence: int, early: bool) -> None:
+    def sent(self, letter: Letter, ticket: int) -> None:
         """Note what a sender has put into its outbox."""
-        self.letters[body] = Letter(body, queue, sender, sequence, early)
+        self.letters.append(letter)
+        self._open.setdefault(letter.sender, {})[ticket] = letter
+        if letter.is_raise():
+            self._raises[letter.sender, ticket] = letter
+        else:
+            self._bodies[letter.body] = letter
 
     def answered(self, client: SimClient) -> None:
         """Note what a client has heard."""
-        before = self._answered.get(client.session, 0)
-        if client.outbox.confirmed == before:
-            return
-        claim(client.outbox.confirmed > before, "unconfirmed again", client)
-        self._answered[client.session] = client.outbox.confirmed
-        codes = {refusal.sequence: refusal.code for refusal in client.outbox.failures}
-        for sequence in range(before + 1, client.outbox.confirmed + 1):
-            letter = self.letters[client.sent[sequence]]
-            letter.answer = codes.get(sequence, "ok")
-            if letter.answer == "ok":
-                claim(letter.place in ("kept", "done", "dead", "wiped"), "confirmed and not kept", letter)
+        outbox, waiting = client.outbox, self._open.get(client.session, {})
+        claim(outbox.confirmed >= self._confirmed.get(client.session, 0), "unconfirmed again", client)
+        self._confirmed[client.session] = outbox.confirmed
+        for ticket in [ticket for ticket in waiting if outbox.answered(ticket)]:
+            letter, error = waiting.pop(ticket), outbox.outcome(ticket)
+            letter.answer = error.code if error else "ok"
+            if error is None:
+                claim(letter.place in SAFE, "confirmed and not kept", letter)
             else:
-                claim(letter.place in ("nowhere", "lost", "wiped"), "refused and yet kept", letter)
+                self._not_kept(letter)
+
+    def waiting(self, client: SimClient) -> list[int]:
+        """Return the tickets of what may wait for room and has no answer."""
+        waiting = self._open.get(client.session, {})
+        return [ticket for ticket, letter in waiting.items() if letter.patient]
+
+    def abandoned(self, client: SimClient, ticket: int) -> None:
+        """Note that a client waits for an answer no longer, and whether it knows that there is nothing."""
+        letter, error = self._open[client.session].pop(ticket), client.outbox.abandon(ticket)
+        letter.answer = error.code if error else "abandoned"
+        if error is not None:
+            self._not_kept(letter)
+
+    def _not_kept(self, letter: Letter) -> None:
+        claim(letter.place not in SAFE or letter.place == "wiped", "refused and yet kept", letter)
 
     # What the store is told and holds.
 
     def saving(self, changes: Changes) -> None:
         """Note what the broker wants to have kept, what it takes for finished, and what it buries."""
-        self._accepting(changes.messages)
+        rising = set(changes.undead) if changes.messages else set()
+        for message in changes.messages:
+            if message[0] in rising:
+                self._rise(message)
+            else:
+                self._accept(message)
+        for mark in changes.senders:
+            self._raise(changes, mark)
         self._forgetting(changes.removed)
         for dead in changes.dead:
-            self._burying(dead)
+            self._bury(dead)
+        for message in changes.amended:
+            self._amend(message)
+        if not changes.messages:
+            for id in changes.undead:
+                self._drop(id)
 
-    def _accepting(self, messages: Iterable[Message]) -> None:
-        for message in messages:
-            letter = self.letters[message[2]]
-            again = letter.place == "wiped" and letter.answer is None
+    def _accept(self, message: Message) -> None:
+        id, queue, body, attempt, born, _, terms = message
+        if queue.startswith("signal:"):
+            letter = Letter(body, queue)
+            self.letters.append(letter)
+        else:
+            letter = self._bodies[body]
+            unheard = letter.answer in (None, "abandoned")
+            again = letter.place == "wiped" and unheard
             claim(letter.place == "nowhere" or again, "accepted twice", letter)
-            letter.place, letter.started, letter.next = "pending", 0, message[3]
-            self._ids[message[0]] = letter
+        letter.place, letter.id = "pending", id
+        letter.begin(attempt)
+        claim(abs(born - self._steady()) < BLUR, "born at another time", letter, born)
+        claim(terms == self._agreed(letter), "accepted on other terms", letter, terms)
+        self._known[id] = self._live[id] = letter
+        self._hold(letter, terms, born)
+
+    def _agreed(self, letter: Letter) -> Terms | None:
+        """Return the terms that a message has to have, if it is accepted now."""
+        if letter.options is None:
+            return None
+        (delay, at, ttl), now = letter.options, self._steady()
+        return Terms(None if delay is None else now + delay, at, None if ttl is None else now + ttl)
+
+    def _steady(self) -> float:
+        return self.clock.mono + self._offset
+
+    def _hold(self, letter: Letter, terms: Terms | None, born: float) -> None:
+        """Note between which times a message may be delivered."""
+        letter.expires = self._end(letter, born, terms.expires if terms else None)
+        letter.due = terms.due - self._offset if terms and terms.due is not None else None
+        letter.at = terms.at if terms else None
+        if letter.due is not None or letter.at is not None:
+            self._held[letter] = None
+
+    def _end(self, letter: Letter, born: float, expires: float | None) -> float:
+        ttl = self._ttl(letter.queue)
+        own = float("inf") if expires is None else expires
+        return (min(own, born + ttl) if ttl else own) - self._offset
+
+    def _raise(self, changes: Changes, mark: Mark) -> None:
+        """Note which raises are in a batch, and that each has made its message."""
+        refused = {sequence for sequence, _, _ in mark.refusals}
+        raised = []
+        for sequence in range(self._marks.get(mark.session, 0) + 1, mark.last + 1):
+            letter = self._raises.get((mark.session, sequence))
+            if letter is not None and letter.answer is None and sequence not in refused:
+                claim(letter.place in ("nowhere", "wiped"), "raised twice", letter)
+                letter.place = "pending"
+                raised.append(letter)
+        self._marks[mark.session] = mark.last
+        self._raising[changes.batch] = raised
+        wished = Counter(letter.queue for letter in raised)
+        runs = (body for _, queue, body, *_ in changes.messages if queue.startswith("signal:"))
+        made = Counter(f"signal:{ord(body)}" for body in runs)
+        for queue in wished.keys() | made.keys():
+            enough = (
+                made[queue] >= wished[queue] if queue == f"signal:{EACH}" else made[queue] == wished[queue]
+            )
+            claim(enough, "a raise is not one run", queue, wished, made)
+
+    def _rise(self, message: Message) -> None:
+        letter = self._graves.get(message[0])
+        claim(letter is not None and letter.place == "dead", "requeued and not dead", message)
+        assert letter is not None
+        claim(message[2] == letter.body and message[3] == 1, "requeued as another", letter, message)
+        letter.place, letter.unordered = "rising", True
+        self._live[letter.id] = letter
+
+    def _drop(self, id: int) -> None:
+        letter = self._graves.pop(id, None)
+        claim(letter is not None and letter.place == "dead", "dropped and not dead", id)
+        assert letter is not None
+        letter.place = "dropping"
+        self.dropped += 1
+
+    def _amend(self, message: Message) -> None:
+        """Note what a message is like from now on."""
+        letter = self._live[message[0]]
+        letter.queue = message[1]
+        if letter in self._held and letter.due is not None:
+            due = message[6].due if message[6] else None
+            held = due is not None and abs(due - self._offset - letter.due) < BLUR
+            claim(held, "put off until another time", letter, message)
 
     def committed(self, changes: Changes) -> None:
         """Note what is on the disk now."""
         for message in changes.messages:
-            self.letters[message[2]].place = "kept"
+            letter = self._known[message[0]]
+            if letter.place == "rising":
+                del self._graves[letter.id]
+                letter.begin(1)
+                letter.expires = self._end(letter, message[4], None)
+            letter.place = "kept"
+        for letter in self._raising.pop(changes.batch, ()):
+            letter.place = "raised"
+        if not changes.messages:
+            for id in changes.undead:
+                self._known[id].place = "dropped"
 
     def lost(self, changes: Changes) -> None:
         """Note what the store could not write."""
         for message in changes.messages:
-            self.letters[message[2]].place = "lost"
-            del self._ids[message[0]]
+            letter = self._live.pop(message[0])
+            self._held.pop(letter, None)
+            letter.place = "dead" if letter.place == "rising" else "lost"
+        for letter in self._raising.pop(changes.batch, ()):
+            letter.place = "lost"
 
     def crashed(self, recovery: Recovery) -> None:
         """Compare what the disk holds after a crash with what it has to hold."""
-        kept = {message[2]: message for message in recovery.messages}
-        dead = {one.message[2] for one in recovery.dead}
-        self._ids.clear()
-        for letter in self.letters.values():
-            letter.open, letter.hand, letter.started = False, None, 0
-            if letter.body in kept:
-                letter.place, letter.next = "kept", kept[letter.body][3]
-                letter.suspect = letter.next > 1
-                self._ids[kept[letter.body][0]] = letter
-            elif letter.body in dead:
-                letter.place = "dead"
-            elif letter.place in ("pending", "lost"):
-                letter.place = "nowhere"
-            elif not self.durable:
-                letter.place = "nowhere" if letter.place == "nowhere" else "wiped"
-            else:
-                claim(letter.place in ("nowhere", "done"), "gone in the crash", letter)
+        known, self._offset = self._known, self.clock.wall - self.clock.mono
+        self._known, self._live, self._graves, self._held = {}, {}, {}, {}
+        self._raising.clear()
+        self._marks = {mark.session: mark.last for mark in recovery.senders}
+        before = {letter: letter.place for letter in chain(known.values(), self._raises.values())}
+        for message in recovery.messages:
+            self._recover(known.get(message[0]), message)
+        for dead in recovery.dead:
+            letter = known.get(dead.message[0])
+            claim(letter and letter.place != "dropped", "dropped, or never there, and a dead letter", dead)
+            assert letter is not None
+            letter.place = "dead"
+            letter.begin(dead.message[3])
+            self._known[letter.id] = self._graves[letter.id] = letter
+        for letter, place in before.items():
+            if letter.is_raise() or letter.id not in self._known:
+                letter.place = self._after(letter, place)
         if not self.durable:
             self._latest.clear()
+            for letter in chain.from_iterable(letters.values() for letters in self._open.values()):
+                letter.unordered = letter.unordered or letter.patient  # no broker knows what was refused
+
+    def _recover(self, letter: Letter | None, message: Message) -> None:
+        claim(
+            letter and letter.place not in ("pending", "lost", "nowhere"),
+            "on the disk, who knows why",
+            message,
+        )
+        assert letter is not None
+        id, queue, body, attempt, born, _, terms = message
+        claim(letter.body == body, "another one's id on the disk", letter, message)
+        letter.place, letter.queue = "kept", queue
+        letter.begin(attempt)
+        letter.suspect = attempt > 1
+        self._known[id] = self._live[id] = letter
+        now = self._steady()
+        back = max(0.0, born - now)  # the clock was set back: what was left then is left now
+        if terms is not None:
+            due, at, expires = terms
+            at = at if due is None else due - back
+            terms = Terms(None, at, None if expires is None else expires - back)
+        self._hold(letter, terms, min(born, now))
+
+    def _after(self, letter: Letter, place: str) -> str:
+        """Return the place after a crash of a message that is on the disk no longer, or of a raise."""
+        if place in ("nowhere", "pending", "lost"):
+            return "nowhere"
+        if not self.durable:
+            return "wiped"
+        claim(place in ("done", "dropping", "dropped", "raised"), "gone in the crash", letter)
+        return "dropped" if place == "dropping" else place
 
     # What mules do.
 
@@ -183,92 +295,128 @@ class Ledger:
         """Note what leaves for a mule."""
         for parcel in parcels:
             for id, body in zip(parcel.ids, parcel.bodies, strict=True):
-                claim(id in self._ids, "delivered and not on the books", id, body)
-                letter = self._ids[id]
+                claim(id in self._live, "delivered and not on the books", id, body)
+                letter = self._live[id]
                 claim((letter.body, letter.queue) == (body, parcel.queue), "another one's id", letter, body)
-                self._deliver(letter, id, parcel.attempt)
+                self._deliver(letter, parcel.attempt)
                 letter.hand, letter.finished = hand, False
 
-    def _deliver(self, letter: Letter, id: int, attempt: int) -> None:
+    def _deliver(self, letter: Letter, attempt: int) -> None:
         claim(letter.place == "kept", "delivered and not kept", letter)
         claim(attempt == letter.next, f"delivery {attempt} does not follow", letter)
         claim(attempt <= self.most, f"delivery {attempt} of {self.most}", letter)
+        claim(letter not in self._held, "delivered before it is due", letter, letter.due, letter.at)
+        claim(letter.expires > self.clock.mono - BLUR, "delivered after it has expired", letter)
         letter.suspect = letter.suspect or letter.open
         letter.next, letter.open = attempt + 1, True
         if not letter.delivered:
             letter.delivered = True
-            self._fresh.append((id, letter))
+            self._fresh.append(letter)
 
     def delivered(self) -> None:
         """Note that what was being delivered has left at once: first deliveries are in order.
 
-        Those to several mules that leave together are in no order among themselves.
+        Those to several mules that leave together are in no order among themselves, and what was held back
+        or requeued is in none at all.
         """
-        self._fresh.sort(key=itemgetter(0))
-        for id, letter in self._fresh:
-            line = letter.sender, letter.queue
-            claim(id > self._latest.get(letter.queue, 0), "out of order", letter)
-            claim(letter.sequence > self._last.get(line, 0), "out of its sender's order", letter)
-            self._latest[letter.queue], self._last[line] = id, letter.sequence
+        if not self._fresh:
+            return
+        for letter in sorted(self._fresh, key=attrgetter("id")):
+            if not letter.unordered:
+                line = letter.sender, letter.queue, letter.patient
+                claim(letter.id > self._latest.get(letter.queue, 0), "out of order", letter)
+                self._latest[letter.queue] = letter.id
+                if letter.sender:
+                    claim(letter.order > self._last.get(line, 0), "out of its sender's order", letter)
+                    self._last[line] = letter.order
         self._fresh.clear()
 
     def returned(self, ids: Iterable[int]) -> None:
         """Note what a mule gives back unstarted, of what it holds, or could not be sent."""
         for id in ids:
-            letter = self._ids[id]
+            letter = self._live[id]
             letter.next, letter.open = letter.next - 1, False
 
-    def failed(self, ids: Iterable[int]) -> None:
+    def failed(self, ids: Iterable[int], nack: Nack) -> None:
         """Note what a mule has failed with, of what it holds."""
         for id in ids:
-            self._ids[id].open = False
+            letter = self._live[id]
+            letter.open, letter.rejected = False, nack.dead
+            if nack.delay and not nack.dead:
+                letter.due, letter.at = self.clock.mono + nack.delay, None
+                self._held[letter] = None
 
     def started(self, body: Body) -> None:
         """Note that a thread begins to work on a message."""
-        letter = self.letters[body]
-        letter.started += 1
-        claim(not letter.early or letter.started == 1, "at most once, and yet started again", letter)
+        letter = self._bodies.get(body)
+        if letter is not None:
+            letter.started += 1
+            claim(not letter.early or letter.started == 1, "at most once, and yet started again", letter)
 
-    def finished(self, body: Body, hand: Hand) -> None:
+    def finished(self, id: int, hand: Hand) -> None:
         """Note that a thread has done its work."""
-        letter = self.letters[body]
-        letter.finished = letter.finished or letter.hand == hand
+        letter = self._live.get(id)
+        if letter is not None and letter.hand == hand:
+            letter.finished = True
 
     def _forgetting(self, ids: Iterable[int]) -> None:
         for id in ids:
-            claim(id in self._ids, "forgotten twice", id)
-            letter = self._ids.pop(id)
+            claim(id in self._live, "forgotten twice", id)
+            letter = self._live.pop(id)
+            self._held.pop(letter, None)
             claim(letter.place == "kept", "forgotten and not kept", letter)
             claim(letter.finished or letter.early, "forgotten and not finished", letter)
             letter.place = "done"
 
-    def _burying(self, dead: Dead) -> None:
-        claim(dead.message[0] in self._ids, "buried twice", dead)
-        letter = self._ids.pop(dead.message[0])
+    def _bury(self, dead: Dead) -> None:
+        id, reason = dead.message[0], dead.reason
+        claim(id in self._live, "buried twice", dead)
+        letter = self._graves[id] = self._live.pop(id)
+        self._held.pop(letter, None)
         claim(letter.place == "kept", "buried and not kept", letter)
-        spent = letter.next - 1 == dead.message[3] == self.most
-        claim(spent or "signal-only" in dead.reason, "buried alive", letter)
+        if reason == "expired":
+            claim(letter.expires <= self.clock.mono + BLUR, "buried before it has expired", letter)
+        else:
+            spent = letter.next - 1 == dead.message[3] == self.most
+            claim(spent or letter.rejected or "signal-only" in reason, "buried alive", letter, reason)
         letter.place = "dead"
 
     # What must hold.
 
+    def release(self) -> None:
+        """Note that the broker looks for what is due."""
+        mono, wall = self.clock.mono + BLUR, self.clock.wall + BLUR
+        for letter in list(self._held):
+            if (letter.due is None or letter.due <= mono) and (letter.at is None or letter.at <= wall):
+                del self._held[letter]
+
+    def latest(self) -> float:
+        """Return the last wall clock time that a message may wait for."""
+        return max((letter.at for letter in self._live.values() if letter.at is not None), default=0.0)
+
     def travels_alone(self, id: int) -> bool:
         """Return whether a mule that has this message must have no other."""
-        letter = self._ids.get(id)
+        letter = self._live.get(id)
         return letter is not None and letter.suspect
 
     def must_wait(self, id: int) -> bool:
         """Return whether this message, which is ready, may go only to a mule with empty hands."""
-        letter = self._ids.get(id)
+        letter = self._live.get(id)
         return letter is not None and (letter.suspect or letter.open)
 
-    def check(self, books: set[Body], dead: set[Body]) -> None:
+    def check(self, books: set[int], dead: Iterable[int]) -> None:
         """Compare the broker's books, and its dead letters, with what has to be in them."""
-        for letter in self.letters.values():
-            if letter.place == "kept":
-                claim(letter.body in books, "kept and not on the books", letter)
-            elif letter.place == "dead":
-                claim(letter.body in dead, "dead and not among the dead letters", letter)
+        for id, letter in self._live.items():
+            claim(letter.place != "kept" or id in books, "kept and not on the books", letter)
+        for id, letter in self._graves.items():
+            claim(id in dead, "dead and not among the dead letters", letter)
+        for id in dead:
+            claim(id in self._graves or id in self._live, "among the dead letters, and not dead", id)
+
+    def check_ready(self, ids: Iterable[int]) -> None:
+        """Nothing that has expired is ready, once the broker has looked."""
+        for id in ids:
+            claim(self._live[id].expires > self.clock.mono - 0.01, "expired, and still waits", self._live[id])
 
     def balance(self, gone: set[bytes]) -> None:
         """At the end, when all is quiet: everything was answered and is done or dead.
@@ -276,9 +424,10 @@ class Ledger:
         Args:
             gone: senders that have died, and may have heard nothing.
         """
-        for letter in self.letters.values():
+        for letter in self.letters:
             if letter.answer is None:
-                claim(letter.sender in gone, "never answered", letter)
+                claim(letter.sender in gone or not letter.sender, "never answered", letter)
             elif letter.answer == "ok":
-                claim(letter.place in ("done", "dead", "wiped"), "confirmed and never finished", letter)
-            claim(letter.place not in ("pending", "kept"), "left over", letter)
+                claim(letter.place in OVER, "confirmed and never finished", letter)
+            over = letter.place in OVER or letter.place in ("nowhere", "lost")
+            claim(over, "left over", letter)

@@ -15,17 +15,27 @@ from random import Random
 from typing import NamedTuple
 
 from zmule.core.events import MuleGivenUp, StopRequested
+from zmule.core.frames import EVERY_SOURCE, Options
 from zmule.core.mules import FarmSetup, MuleSetup
 from zmule.core.setup import Limits
 from zmule.testing.cluster import Cluster
-from zmule.testing.ledger import claim
+from zmule.testing.ledger import EACH
+from zmule.testing.letters import claim
 from zmule.testing.steps import ALWAYS, SOMETIMES, VERBS, Step
-from zmule.testing.world import Actor, SimClient, SimMule
+from zmule.testing.world import Actor, SimClient, SimMule, SimThread
 
 STEPS = 150
 ROUNDS = 80
-RECALLS, RECALL_SECONDS = 2, 0.05
-"""Within how long a message that lies at a busy mule must have come to one that is idle."""
+IDLE_SECONDS, LOOK_SECONDS = 0.1, 0.05
+"""For how long a mule may be idle while another has messages that it could have, and how often to look."""
+
+JOBS = (0.0, 0.001, 0.02, 0.3, 3.0)
+"""How long a mule works on a message, in seconds, if it takes its time."""
+
+TOIL_SECONDS = 1.0
+
+SIGNALS = ((1, "mule"), (EACH, "mules"), (3, "mule1"), (4, "farm_busy"))
+"""The signals that mules have handlers for, with their targets."""
 
 TRIES = 3000
 """Most attempts at making a failing list of steps shorter."""
@@ -38,6 +48,7 @@ class Post(NamedTuple):
     configured: bool
     farms: tuple[str, ...]
     threads: int
+    signals: tuple[tuple[int, str], ...] = ()
 
 
 class Failure(NamedTuple):
@@ -54,6 +65,24 @@ class Failure(NamedTuple):
     error: BaseException
 
 
+class Vain:
+    """Watches for messages that wait at a busy mule while another could have them."""
+
+    def __init__(self, cluster: Cluster) -> None:
+        self._cluster = cluster
+        self._since: dict[int, float] = {}
+
+    def look(self) -> bool:
+        """Return whether there are any; none may wait for long."""
+        now, vain = self._cluster.clock.mono, self._cluster.waiting_in_vain()
+        self._since = {id: self._since.get(id, now) for id in vain}
+        for id, since in self._since.items():
+            claim(
+                now - since < IDLE_SECONDS + 0.001, "waits at a mule although another is idle", id, vain[id]
+            )
+        return bool(vain)
+
+
 class Simulation:
     """A cluster with a cast.
 
@@ -68,9 +97,16 @@ class Simulation:
         if draw((True, False)):
             farms.append(FarmSetup("early", (1,), early=True))
         setups = [MuleSetup(1, "one.py"), MuleSetup(2, "two.py"), MuleSetup(3, None)][: draw((1, 2, 2, 3))]
-        limits = Limits(queue_messages=draw((4, 30)), max_deliveries=draw((2, 3)))
+        limits = Limits(
+            queue_messages=draw((3, 6, 30)),
+            total_messages=draw((15, 1000)),
+            max_deliveries=draw((2, 3, 4)),
+            max_dead=draw((2, 1000)),
+            queue_ttl=draw((0.0, 0.0, 0.0, 20.0)),
+        )
         self.cluster = Cluster(setups, farms, limits, durable=draw((True, True, True, False)))
-        self.posts = [Post(setup.number, True, (), draw((1, 1, 2))) for setup in setups]
+        wishes = [(), SIGNALS, random.sample(SIGNALS, 2)]
+        self.posts = [Post(setup.number, True, (), draw((1, 1, 2)), tuple(draw(wishes))) for setup in setups]
         for number in draw(((), (7,), (0,), (7, 0))):
             self.posts.append(Post(number, False, draw(((), ("busy",), ("guests", "idle"))), draw((1, 2))))
         self.crew: list[SimMule | None] = [None] * len(self.posts)
@@ -105,10 +141,19 @@ class Simulation:
         """Return the actors that have a connection."""
         return [actor for actor in self.cluster.actors if actor.pipe is not None]
 
-    def send(self, client: SimClient, queue: str, *, poison: bool) -> SimClient:
+    def send(
+        self,
+        client: SimClient,
+        queue: str,
+        *,
+        poison: bool = False,
+        options: Options | None = None,
+        patience: float | None = None,
+    ) -> SimClient:
         """Let a client send a message that is like no other."""
         self._sent += 1
-        self.cluster.post(client, queue, f"poison {self._sent}" if poison else f"message {self._sent}")
+        body = f"poison {self._sent}" if poison else f"message {self._sent}"
+        self.cluster.post(client, queue, body, options, patience)
         return client
 
     def start(self, place: int) -> SimMule | None:
@@ -125,6 +170,9 @@ class Simulation:
             mule = self.cluster.spawn(post.number, threads=post.threads)
         else:
             mule = self.cluster.mule(post.number, farms=post.farms, threads=post.threads)
+        for number, target in post.signals:
+            if post.number == 1 or target != "mule1":
+                mule.inbox.want("register_signal", number, target)
         self.crew[place] = mule
         return mule
 
@@ -164,6 +212,7 @@ class Simulation:
         log = self.cluster.log
         place = len(log or ())
         what = VERBS[step.verb](self, step.who, step.how)
+        self.cluster.verify()
         if log is not None:
             log.insert(place, f"{step}" if what is None else f"{step!s:16} # {what}")
         return what is not None
@@ -172,13 +221,33 @@ class Simulation:
         """Let everything move until nothing does; nothing may wait in vain then, at a mule not for long."""
         self.cluster.settle()
         self.cluster.check_rest()
-        for _ in range(RECALLS):
-            if self.cluster.waiting_in_vain() is None:
-                return
-            self.cluster.pass_time(RECALL_SECONDS)
+        vain = Vain(self.cluster)
+        while vain.look():
+            self.cluster.pass_time(LOOK_SECONDS)
             self.cluster.settle()
-        vain = self.cluster.waiting_in_vain()
-        claim(vain is None, "waits at a mule although another is idle", vain)
+
+    def toil(self) -> None:
+        """Let time pass as it does where frames take none and jobs do, and nothing goes wrong."""
+        cluster, vain, ends = self.cluster, Vain(self.cluster), dict[SimThread, float]()
+        until = cluster.clock.mono + TOIL_SECONDS
+        while (now := cluster.clock.mono) < until:
+            self._take_turns(ends)
+            cluster.settle()
+            cluster.check_rest()
+            vain.look()
+            soonest = min([*ends.values(), cluster.broker.next_deadline(), now + LOOK_SECONDS])
+            cluster.pass_time(max(0.001, soonest - now))
+
+    def _take_turns(self, ends: dict[SimThread, float]) -> None:
+        """Let threads that have done their jobs, or have none, ask for the next."""
+        now = self.cluster.clock.mono
+        for mule in self.awake_mules():
+            for thread in mule.threads if mule not in self.cluster.doomed else ():
+                if thread.delivery is not None:
+                    ends.setdefault(thread, now + JOBS[thread.delivery.id % len(JOBS)])
+                if ends.get(thread, 0.0) <= now:
+                    ends.pop(thread, None)
+                    thread.get(EVERY_SOURCE)
 
     def heal(self) -> None:
         """End all faults, let the mules work until all is quiet; then everything must be accounted for."""
@@ -195,16 +264,17 @@ class Simulation:
             if self._quiet():
                 break
             cluster.pass_time(2.0)
+            cluster.clock.wall = max(cluster.clock.wall, cluster.ledger.latest())
         self._balance()
 
     def _relieve(self) -> None:
         """Let a new mule come that reads everything, while all others do what they were doing."""
-        self.posts.append(Post(9, False, ("busy", "idle", "guests", "early"), 1))
+        self.posts.append(Post(9, False, ("busy", "idle", "guests", "early"), 1, SIGNALS))
         self.crew.append(None)
         mule = self.start(len(self.posts) - 1)
         self.rest()
         if mule is not None:
-            mule.threads[0].get()
+            mule.threads[0].get(EVERY_SOURCE)
         self.rest()
 
     def _work(self) -> None:
@@ -220,11 +290,17 @@ class Simulation:
             for thread in mule.threads:
                 if mule not in self.cluster.doomed:
                     thread.time_out()
-                    thread.get()
+                    thread.get(EVERY_SOURCE)
+        for user in self.cluster.users.values():
+            for holder in list(user.holding):
+                user.unlock(holder)
 
     def _quiet(self) -> bool:
+        for client in self.clients:
+            self.cluster.heard(client)
         busy = any(client.outbox.unconfirmed() or client.outbox.expecting() for client in self.clients)
-        return not busy and not self.cluster.broker.left() and self.cluster.disk.idle()
+        idle = not self.cluster.broker.left() and self.cluster.disk.idle()
+        return idle and not busy and not self.cluster.locks.holders
 
     def _balance(self) -> None:
         queues = self.cluster.broker.dispatch.queues.values()
@@ -232,6 +308,7 @@ class Simulation:
         for client in self.clients:
             claim(not client.outbox.expecting(), "waits for an answer for ever", client)
         claim(self.cluster.disk.idle(), "the store is never quiet")
+        claim(not self.cluster.locks.holders, "a lock is never free", self.cluster.locks.holders)
         self.cluster.ledger.balance(self.gone)
         self._compare()
 

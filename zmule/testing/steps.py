@@ -11,7 +11,8 @@ from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
 
 from zmule.core.events import FrameReceived
-from zmule.core.frames import DIRECT, FARM, Bye, Nack, Report, Settled
+from zmule.core.frames import DIRECT, FARM, SIGNAL, STRAY, Bye, Nack, Options, Report, Settled
+from zmule.testing.lockbook import NAMES, LockUser
 from zmule.testing.world import SimMule, SimThread
 
 if TYPE_CHECKING:
@@ -21,7 +22,9 @@ T = TypeVar("T")
 
 SECONDS = (0.02, 0.3, 1.1, 3.1, 5.1, 10.1)
 JUMPS = (-86_400.0, -1.0, 30.0, 86_400.0)
-SOURCES = (DIRECT | FARM, DIRECT | FARM, DIRECT, FARM)
+SOURCES = (DIRECT | FARM | SIGNAL, DIRECT | FARM | SIGNAL, DIRECT | FARM, DIRECT, FARM, SIGNAL, STRAY)
+SPANS = (0.1, 1.0, 4.0, 15.0)
+PATIENCE = (0.5, 5.0, 60.0)
 
 
 class Step(NamedTuple):
@@ -47,13 +50,107 @@ def send(sim: Simulation, who: int, how: int) -> Any:
     """A client sends a message."""
     client = pick(sim.clients, who)
     queue = sim.queues[how % len(sim.queues)]
-    return client and sim.send(client, queue, poison=False)
+    return client and sim.send(client, queue)
 
 
 def poison(sim: Simulation, who: int, how: int) -> Any:
     """A client sends a message that kills whoever works on it."""
     client = pick(sim.clients, who)
     return client and sim.send(client, sim.queues[how % len(sim.queues)], poison=True)
+
+
+def send_late(sim: Simulation, who: int, how: int) -> Any:
+    """A client sends a message that is not due yet: with a delay, or a time of day."""
+    client, queue = pick(sim.clients, who), sim.queues[how % len(sim.queues)]
+    span, ttl = SPANS[how // 16 % 4], SPANS[how // 4 % 4] if how % 4 == 0 else None
+    at = how % 3 == 0
+    options = Options(None, sim.cluster.clock.wall + span, ttl) if at else Options(span, None, ttl)
+    return client and sim.send(client, queue, options=options)
+
+
+def send_brief(sim: Simulation, who: int, how: int) -> Any:
+    """A client sends a message that nobody wants for long."""
+    client, queue = pick(sim.clients, who), sim.queues[how % len(sim.queues)]
+    return client and sim.send(client, queue, options=Options(ttl=SPANS[how // 16 % 4]))
+
+
+def line_up(sim: Simulation, who: int, how: int) -> Any:
+    """A client sends some messages that may wait for room."""
+    client, queue = pick(sim.clients, who), sim.queues[how % len(sim.queues)]
+    for _ in range(1 + how // 16 % 5):
+        if client is not None:
+            sim.send(client, queue, patience=PATIENCE[how % len(PATIENCE)])
+    return client
+
+
+def abandon(sim: Simulation, who: int, how: int) -> Any:
+    """A client waits no longer for a message to be accepted."""
+    client = pick(sim.clients, who)
+    ticket = pick(sim.cluster.ledger.waiting(client), how) if client else None
+    if client is None or ticket is None:
+        return None
+    sim.cluster.ledger.abandoned(client, ticket)
+    return client
+
+
+def raise_signal(sim: Simulation, who: int, how: int) -> Any:
+    """A client raises a signal."""
+    client, number = pick(sim.clients, who), how % 5
+    if client is not None:
+        sim.cluster.post(client, f"signal:{number}", b"")
+    return client
+
+
+def lock(sim: Simulation, who: int, how: int) -> Any:
+    """A thread of a client asks for a lock."""
+    user, thread = pick(_users(sim), who), how % 2
+    if user is None or not user.idle(thread):
+        return None
+    user.lock(how // 2 % NAMES, thread, (-1.0, 1.0)[how // 4 % 2])
+    return user.client
+
+
+def unlock(sim: Simulation, who: int, how: int) -> Any:
+    """A thread lets go of its lock."""
+    user = pick([user for user in _users(sim) if user.holding], who)
+    if user is None:
+        return None
+    user.unlock(list(user.holding)[how % len(user.holding)])
+    return user.client
+
+
+def give_up_lock(sim: Simulation, who: int, how: int) -> Any:
+    """A thread waits for its lock no longer."""
+    waiting = [(user, request) for user in _users(sim) for request in user.wanting()]
+    if not waiting:
+        return None
+    user, request = waiting[who % len(waiting)]
+    user.give_up(request)
+    return user.client
+
+
+def _users(sim: Simulation) -> list[LockUser]:
+    return list(sim.cluster.users.values())
+
+
+def requeue(sim: Simulation, who: int, how: int) -> Any:
+    """A client requeues dead letters: one, those of a queue, or all."""
+    return _decide(sim, "requeue_dead", who, how)
+
+
+def drop(sim: Simulation, who: int, how: int) -> Any:
+    """A client drops dead letters: one, those of a queue, or all."""
+    return _decide(sim, "drop_dead", who, how)
+
+
+def _decide(sim: Simulation, what: str, who: int, how: int) -> Any:
+    client, dead = pick(sim.clients, who), sim.cluster.broker.dead
+    letter = pick(list(dead.values()), how // 4)
+    if client is None or letter is None:
+        return None
+    id, queue = letter.message[:2]
+    client.outbox.questions.ask(what, (((id,), ""), ((id,), ""), ((), queue), ((), ""))[how % 4])
+    return client
 
 
 def ask(sim: Simulation, who: int, how: int) -> Any:
@@ -114,6 +211,24 @@ def fail(sim: Simulation, who: int, how: int) -> Any:
     if thread is None:
         return None
     thread.fail()
+    return thread.mule
+
+
+def put_off(sim: Simulation, who: int, how: int) -> Any:
+    """A thread fails with its message, and wants it again later, or now."""
+    thread = pick([thread for thread in _threads(sim) if thread.delivery], who)
+    if thread is None:
+        return None
+    thread.fail(delay=(0.0, *SPANS)[how % 5])
+    return thread.mule
+
+
+def reject(sim: Simulation, who: int, how: int) -> Any:
+    """A thread wants its message dead."""
+    thread = pick([thread for thread in _threads(sim) if thread.delivery], who)
+    if thread is None:
+        return None
+    thread.fail(dead=True)
     return thread.mule
 
 
@@ -215,6 +330,16 @@ def rest(sim: Simulation, who: int, how: int) -> Any:
     """Everything moves until nothing does."""
     sim.rest()
     return "the world"
+
+
+def toil(sim: Simulation, who: int, how: int) -> Any:
+    """Nothing goes wrong for a while, and mules work, each on what takes its time."""
+    client = pick(sim.clients, who)
+    for place in range(how % 16):
+        if client is not None:
+            sim.send(client, sim.queues[place % 3 % len(sim.queues)])
+    sim.toil()
+    return "the mules"
 
 
 # What goes wrong.
@@ -392,6 +517,9 @@ SOMETIMES: tuple[dict[Callable[..., Any], int], ...] = (
     {poison: 4}, {ask: 2}, {look: 6}, {time_out: 6}, {look_away: 10}, {finish: 20}, {fail: 20}, {settled: 2},
     {leave: 1}, {cut: 2}, {swap: 2}, {kill: 2}, {give_up: 4}, {replace: 1}, {freeze: 2, thaw: 10}, {wait: 2},
     {jump: 1}, {crash: 1}, {stop: 1, listen: 4, crash: 1}, {forge: 2, intrude: 1}, {fill: 1, clear: 3},
+    {send_late: 6, nap: 4}, {send_brief: 6, nap: 2}, {line_up: 4}, {line_up: 2, abandon: 2}, {put_off: 10},
+    {raise_signal: 8}, {lock: 12, unlock: 6}, {lock: 6, give_up_lock: 2}, {toil: 1},
+    {reject: 10, requeue: 8, drop: 3},
 )  # fmt: skip
 """Groups of steps that a seed switches on or off, so that rare meetings of few faults are not drowned."""
 

@@ -27,7 +27,7 @@ from zmule.core.events import (
     PathWatched,
     PeersVanished,
 )
-from zmule.core.frames import DIRECT, FARM, Body, Deliver, Frame, Return
+from zmule.core.frames import DIRECT, FARM, Body, Deliver, Frame, Options, Return
 from zmule.core.inbox import Delivery, Inbox, Waiter
 from zmule.core.instant import Instant
 from zmule.core.mules import FarmSetup, MuleSetup
@@ -133,9 +133,9 @@ class SimClient(Actor):
         super().__init__(world, name, self.outbox)
         self.sent: dict[int, Body] = {}
 
-    def send(self, queue: str, body: Body) -> int:
+    def send(self, queue: str, body: Body, options: Options | None = None) -> int:
         """Put a message into the outbox; return its sequence number."""
-        sequence = self.outbox.put(queue, body, None, awaited=False)
+        sequence = self.outbox.put(queue, body, None, awaited=False, options=options)
         self.sent[sequence] = body
         return sequence
 
@@ -189,10 +189,10 @@ class SimThread:
             self.mule.world.finish(self.delivery, self.mule)
             self.delivery = None
 
-    def fail(self) -> None:
-        """Give up on what it works on."""
+    def fail(self, *, delay: float | None = None, dead: bool = False) -> None:
+        """Give up on what it works on: `nack()`."""
         if self.delivery is not None:
-            self.mule.inbox.fail(self.delivery)
+            self.mule.inbox.fail(self.delivery, delay=delay, dead=dead)
             self.delivery = None
 
     def waits_for(self, source: int) -> bool:
