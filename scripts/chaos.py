@@ -240,9 +240,16 @@ class Chaos:
         """Let the senders end and the mules work until nothing is left; then let them and the broker end."""
         self.finish(self.senders)
         with Client(self.endpoint, timeout=PATIENCE) as client:
-            self.wait_until("the backlog is worked off", lambda: empty(client.status()))
+            self.work_off(client)
         self.finish(self.guests)
         self.finish([self.broker])
+
+    def work_off(self, client: Client) -> None:
+        """Let the mules work until nothing is left, for as long as it gets less."""
+        while left := backlog(client.status()):
+            self.wait_until(
+                f"fewer than {left} messages are left", lambda left=left: backlog(client.status()) < left
+            )  # type: ignore[misc]
 
     def finish(self, processes: Sequence[Process]) -> None:
         """Have processes end in order."""
@@ -276,10 +283,10 @@ class Chaos:
         return balance(self.folder, dead, self.blows)
 
 
-def empty(status: dict[str, Any]) -> bool:
-    """Return whether no queue has anything, or anything in work, or anything that waits for its time."""
+def backlog(status: dict[str, Any]) -> int:
+    """Return how many messages all queues have: ready, in work, or waiting for their time."""
     held = ("ready", "in_flight", "delayed")
-    return not any(queue[name] for queue in status["queues"].values() for name in held)
+    return sum(queue[name] for queue in status["queues"].values() for name in held)
 
 
 def end(process: Process) -> None:

@@ -18,7 +18,7 @@ from pathlib import Path
 from zmule import Client, ZmuleError
 from zmule.mules.runner import die_with
 
-PAUSE = 0.005
+PAUSE = 0.01
 BUNDLE = 40
 POISON_LANE, POISON_EVERY = "guests", 1000
 

@@ -245,13 +245,32 @@ def test_frames_that_are_not_for_it_are_refused() -> None:
 
 
 @pytest.mark.parametrize(
-    "details", [{"number": "1"}, {"farms": ("x", 1)}, {"publish": (("a",),)}, {"heartbeat": None}]
+    "details",
+    [
+        {"number": "1"},
+        {"number": 0},
+        {"farms": ("x", 1)},
+        {"publish": (("a",),)},
+        {"heartbeat": None},
+        {"heartbeat": 0.0},
+        {"heartbeat": float("nan")},
+        {"heartbeat_timeout": float("inf")},
+        {"heartbeat_timeout": 1e300},
+    ],
 )
 def test_a_welcome_that_is_none_is_refused(details: dict[str, Any]) -> None:
     box = inbox()
     box.outgoing(0.0)
     with pytest.raises(ProtocolError):
         box.receive(welcome_mule(**details), 0.0)
+
+
+@pytest.mark.parametrize("details", [{"max_message": 0}, {"heartbeat": -1.0}, {"heartbeat": float("nan")}])
+def test_a_client_refuses_a_welcome_that_is_none(details: dict[str, Any]) -> None:
+    box = outbox()
+    box.outgoing(0.0)
+    with pytest.raises(ProtocolError):
+        box.receive(Welcome(1, bytes(16), 0, {"max_message": 100, "heartbeat": 3.0, **details}), 0.0)
 
 
 def test_who_has_said_goodbye_says_no_more_unless_it_must_say_so_again() -> None:

@@ -6,35 +6,27 @@ import random
 import re
 import threading
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from pathlib import Path
 
-import pytest
 import zmq
 
 from tests.conftest import PATIENCE, Zmuled, wait_until
-from zmule.clients.sync import Client
 from zmule.connection import Socket
 from zmule.core.frames import (
     PROTOCOL_VERSION,
-    Answer,
     Ask,
     Batch,
     Bye,
-    Confirm,
     Deliver,
     Hello,
     Nack,
-    Parcel,
     Ping,
     Put,
-    Recall,
     Report,
     Return,
-    Welcome,
 )
 from zmule.core.wire import encode
-from zmule.errors import BrokerUnavailable, ProtocolError, ZmuleError
 from zmule.mules.mule import Mule
 
 GROWTH = 16_384
@@ -43,8 +35,6 @@ GROWTH = 16_384
 ROUNDS = 60
 FRAMES = 100
 """Of each round."""
-
-Says = Callable[[list[list[bytes]], Path], None]
 
 CLIENT = {"floor": 0, "pid": 1}
 OUTSIDER = {"number": 0, "farms": (), "program": "", "pid": 1, "token": b""}
@@ -193,128 +183,3 @@ def test_a_flood_of_rubbish_does_not_flood_the_log(zmuled: Zmuled) -> None:
     sums = [int(match[1]) for line in lines if (match := re.search(r"(\d+) more like it", line))]
     assert sum(sums) + len(lines) - len(sums) == count
     assert len(lines) < count / 2
-
-
-BOTH = {
-    "max_message": 1000,
-    "number": 1,
-    "farms": (),
-    "publish": (),
-    "broadcast": 0,
-    "heartbeat": 3.0,
-    "heartbeat_timeout": 10.0,
-}
-WELCOME = encode(Welcome(PROTOCOL_VERSION, bytes(16), 1, BOTH))
-NOISE = {
-    "nothing": [b""],
-    "noise": [b"\xc1\xff\x00"],
-    "several parts": [b"", b"\xc1", b""],
-    "a list that is not there": [b"\xdd\xff\xff\xff\xff"],
-    "deep": [b"\x91" * 5000],
-    "cut": [encode(Confirm(1, ()))[:-1]],
-}
-AT_ONCE = {
-    **NOISE,
-    "a welcome without details": [encode(Welcome(1, bytes(16), 1, {}))],
-    "a welcome with wrong details": [encode(Welcome(1, bytes(16), 1, dict.fromkeys(BOTH, "x")))],
-}
-LATER = {
-    **NOISE,
-    "a frame for brokers": [encode(Ping(1, 0.0))],
-    "a queue that nobody reads": [encode(Deliver(1, (Parcel("farm:none", 1, (1,), ("x",), None),)))],
-}
-
-
-@contextmanager
-def liar(folder: Path, *answers: list[bytes]) -> Iterator[str]:
-    """A broker that answers what it gets with these, and goes on with the last; its endpoint."""
-    endpoint, over = f"ipc://{folder}/liar", threading.Event()
-
-    def lie() -> None:
-        left = list(answers)
-        with zmq.Context() as context, context.socket(zmq.ROUTER) as router:
-            router.linger = 0
-            router.bind(endpoint)
-            bound.set()
-            while not over.is_set():
-                if router.poll(10):
-                    peer = router.recv_multipart()[0]
-                    router.send_multipart([peer, *(left.pop(0) if len(left) > 1 else left[0])])
-
-    bound = threading.Event()
-    thread = threading.Thread(target=lie)
-    thread.start()
-    try:
-        assert bound.wait(PATIENCE)
-        yield endpoint
-    finally:
-        over.set()
-        thread.join(PATIENCE)
-
-
-def client_says(answers: list[list[bytes]], folder: Path) -> None:
-    with liar(folder, *answers) as endpoint:
-        client = Client(endpoint)
-        try:
-            client.mule_msg("x", timeout=PATIENCE)
-        finally:
-            with suppress(ZmuleError):
-                client.close(timeout=0)
-
-
-def mule_says(answers: list[list[bytes]], folder: Path) -> None:
-    with liar(folder, *answers) as endpoint, Mule(endpoint=endpoint, timeout=PATIENCE) as mule:
-        mule.get_msg(timeout=PATIENCE)
-
-
-@pytest.mark.parametrize("garbage", AT_ONCE.values(), ids=AT_ONCE)
-@pytest.mark.parametrize("says", [client_says, mule_says], ids=["client", "mule"])
-def test_a_greeting_answered_with_rubbish(tmp_path: Path, says: Says, garbage: list[bytes]) -> None:
-    with pytest.raises(ProtocolError):
-        says([garbage], tmp_path)
-
-
-@pytest.mark.parametrize("garbage", LATER.values(), ids=LATER)
-def test_a_client_whose_session_goes_on_with_rubbish(tmp_path: Path, garbage: list[bytes]) -> None:
-    with pytest.raises(ProtocolError):
-        client_says([[WELCOME, encode(Confirm(0, ()))], garbage], tmp_path)
-
-
-@pytest.mark.parametrize("name", ["cut", "a queue that nobody reads"])
-def test_a_mule_whose_session_goes_on_with_rubbish(tmp_path: Path, name: str) -> None:
-    with pytest.raises(ProtocolError):
-        mule_says([[WELCOME], LATER[name]], tmp_path)
-
-
-QUESTIONS: dict[str, Callable[[Client], object]] = {
-    "lock": lambda client: client.lock().acquire(),
-    "status": Client.status,
-    "list": Client.dead_list,
-    "show": lambda client: client.dead_show(1),
-    "requeue": lambda client: client.dead_requeue(every=True),
-    "drop": lambda client: client.dead_drop(every=True),
-}
-
-
-@pytest.mark.parametrize("value", ["x", None, ("x",), {"left": 1}, True], ids=str)
-@pytest.mark.parametrize("question", QUESTIONS.values(), ids=QUESTIONS)
-def test_an_answer_that_is_none(tmp_path: Path, question: Callable[[Client], object], value: object) -> None:
-    fits = isinstance(value, dict) and question in map(QUESTIONS.get, ("status", "list", "show"))
-    with liar(tmp_path, [WELCOME], [encode(Answer(1, "", value))]) as endpoint:
-        client = Client(endpoint)
-        if fits:
-            assert question(client) == value
-        else:
-            with pytest.raises(ProtocolError):
-                question(client)
-        client.close()
-
-
-def test_a_broker_that_never_gets_to_a_welcome_is_none(tmp_path: Path) -> None:
-    with liar(tmp_path, [encode(Recall(1, 1))]) as endpoint:
-        client = Client(endpoint, timeout=0.1)
-        with pytest.raises(BrokerUnavailable):
-            client.status()
-        client.close()
-        with pytest.raises(BrokerUnavailable):
-            Mule(endpoint=endpoint, timeout=0.1)

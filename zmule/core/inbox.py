@@ -40,7 +40,7 @@ from zmule.core.frames import (
 from zmule.core.questions import Questions
 from zmule.core.queues import ANY, STRAY_QUEUE, farm_queue, mule_queue, source_of
 from zmule.core.session import Link
-from zmule.core.wire import detail
+from zmule.core.wire import detail, span
 from zmule.errors import ProtocolError
 
 SIGNAL_BUFFER = "signal:"
@@ -230,8 +230,10 @@ class Inbox(Link):
         self.number = detail(details, "number", int)
         self.farms = detail(details, "farms", tuple)
         self.publish = detail(details, "publish", tuple)
-        self.ping_after = detail(details, "heartbeat", float)
-        self.give_up_after = detail(details, "heartbeat_timeout", float)
+        self.ping_after = span(details, "heartbeat")
+        self.give_up_after = span(details, "heartbeat_timeout")
+        if self.number < 1:
+            raise ProtocolError(f"Welcome: there is no mule {self.number}")
         if not _texts(self.farms) or not all(_texts(pair) and len(pair) == 2 for pair in self.publish):
             raise ProtocolError("Welcome: farms or publish is not what it should be")
         self.epoch = frame.epoch

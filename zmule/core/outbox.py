@@ -31,7 +31,7 @@ from zmule.core.frames import (
 from zmule.core.lanes import Lanes, Waiting
 from zmule.core.questions import Questions
 from zmule.core.session import Link
-from zmule.core.wire import check_envelope, detail
+from zmule.core.wire import check_envelope, detail, span
 from zmule.errors import ProtocolError, ZmuleError, from_code, too_large
 
 FRAME_MESSAGES = 1000
@@ -184,7 +184,9 @@ class Outbox(Link):
 
     def welcomed(self, frame: Welcome) -> None:
         self.max_message = detail(frame.details, "max_message", int)
-        self.ping_after = min(self.ping_after, detail(frame.details, "heartbeat", float))
+        if self.max_message < 1:
+            raise ProtocolError(f"Welcome: max_message is {self.max_message}")
+        self.ping_after = min(self.ping_after, span(frame.details, "heartbeat"))
         self._resuming = True
 
     def lost(self) -> None:

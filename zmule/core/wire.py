@@ -56,6 +56,9 @@ MAX_THREADS = 10_000
 MAX_SECONDS = 1e10
 """Latest Unix time, and longest span, that a message's options may have."""
 
+SHORTEST_SPAN = 0.001
+"""Shortest heartbeat, in seconds."""
+
 FRAME_OVERHEAD = 64 * 1024
 """What a frame may need on top of the bodies that it carries, in bytes."""
 
@@ -264,6 +267,18 @@ def detail(details: dict[str, Any], name: str, kind: type[Kind]) -> Kind:
     value = details.get(name)
     if type(value) is not kind:
         raise ProtocolError(f"detail {name} is {type(value).__name__}, not {kind.__name__}")
+    return value
+
+
+def span(details: dict[str, Any], name: str) -> float:
+    """Return the detail of that name, seconds for which one can wait.
+
+    Raises:
+        ProtocolError: it is missing, of another type, or nothing of the kind.
+    """
+    value = detail(details, name, float)
+    if not SHORTEST_SPAN <= value <= MAX_SECONDS:
+        raise ProtocolError(f"detail {name} is {value:g} s")
     return value
 
 

@@ -217,12 +217,14 @@ class Engine:
             BrokerUnavailable: it does not answer.
         """
         with self._mutex:
-            request = self._inbox.ask(what, *arguments)
+            questions, request = self._inbox.questions, self._inbox.ask(what, *arguments)
             self._receiver.ring()
-            if not self._moved.wait_for(lambda: self._inbox.questions.answered(request), ANSWER_SECONDS):
-                self._inbox.questions.withdraw(request)
-                raise BrokerUnavailable(f"no answer to {what!r} from {self.endpoint} in {ANSWER_SECONDS:g} s")
-            answer = self._inbox.questions.answer(request)
+            self._moved.wait_for(lambda: questions.answered(request) or self._inbox.error, ANSWER_SECONDS)
+            if not questions.answered(request):
+                questions.withdraw(request)
+                text = f"no answer to {what!r} from {self.endpoint} in {ANSWER_SECONDS:g} s"
+                raise self._inbox.error or BrokerUnavailable(text)
+            answer = questions.answer(request)
         if answer is None:
             raise ZmuleError("the mule was closed meanwhile")
         if answer.code:

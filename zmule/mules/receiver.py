@@ -154,12 +154,18 @@ def publish_endpoint(endpoint: str, pairs: tuple[tuple[str, str], ...]) -> str:
 
     The broker names its endpoints as it has bound them. On tcp its host may be a wildcard, or another
     name of the one that was connected to, so only the port is taken from it.
+
+    Raises:
+        ProtocolError: one of them is no endpoint.
     """
     own = urlsplit(endpoint)
     for bound, publish in pairs:
-        theirs = urlsplit(bound)
-        if own.scheme == theirs.scheme == "tcp" and own.port == theirs.port:
-            return f"{endpoint.rpartition(':')[0]}:{urlsplit(publish).port}"
+        try:
+            theirs, port = urlsplit(bound), urlsplit(publish).port
+            if own.scheme == theirs.scheme == "tcp" and own.port == theirs.port:
+                return f"{endpoint.rpartition(':')[0]}:{port}"
+        except ValueError:
+            raise ProtocolError(f"the broker publishes {bound[:99]!r} at {publish[:99]!r}") from None
         if own.scheme == theirs.scheme == "ipc" and own.path == theirs.path:
             return publish
     return ""
