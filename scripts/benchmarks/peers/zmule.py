@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 
 from benchmarks import processes
@@ -19,11 +19,11 @@ def serve(plan: Plan, folder: Path) -> Iterator[str]:
 
 
 @contextlib.contextmanager
-def zmuled(folder: Path, *arguments: str) -> Iterator[str]:
+def zmuled(folder: Path, *arguments: str, environ: Mapping[str, str] | None = None) -> Iterator[str]:
     """Run zmuled; give its endpoint when it answers."""
     address = f"ipc://{folder}/zmule.sock"
     command = (processes.COMMANDS / "zmuled", "--endpoint", address, *arguments)
-    with processes.running(*command, cwd=folder) as process:
+    with processes.running(*command, cwd=folder, environ=environ) as process:
         processes.wait_until(lambda: answers(address), "zmuled answers", process)
         yield address
 

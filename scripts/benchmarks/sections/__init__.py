@@ -20,6 +20,7 @@ NAMES: tuple[str, ...] = (
     "scale",
     "startup",
     "idle",
+    "tasks",
 )
 
 
