@@ -7,6 +7,6 @@ import uwsgidecorators
 from benchmarks import task
 
 
-@uwsgidecorators.mulefunc(1)
+@uwsgidecorators.mulefunc(1)  # type: ignore[untyped-decorator]
 def work(number: int) -> None:
     task.run(number)

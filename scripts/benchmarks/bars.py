@@ -86,7 +86,7 @@ def verdicts(rows: Iterable[Row]) -> Iterator[Verdict]:
     """Yield what became of each bar whose line was run."""
     known = {(row.name, row.figure): row for row in rows}
     for bar in BARS:
-        row = known.get((bar.line, bar.figure))
+        row = known.get((bar.line, bar.figure)) or known.get((bar.line, ""))
         if row is not None:
             reached = ratio(row, bar.peer) if bar.peer else itself(row)
             yield Verdict(bar, reached, "; ".join(row.skipped.values()))

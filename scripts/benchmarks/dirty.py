@@ -7,7 +7,7 @@ from gunicorn.dirty import DirtyApp
 from benchmarks import task
 
 
-class Tasks(DirtyApp):
+class Tasks(DirtyApp):  # type: ignore[misc]
     """The task as a method."""
 
     def warm_up(self) -> None:
