@@ -77,6 +77,28 @@ def test_a_frame_goes_in_and_out(gateway: Gateway, dealer: Dealer) -> None:
     assert decode(dealer.recv()) == Pong(1, 2)
 
 
+def test_who_has_gone_is_gone_before_its_successor_comes(gateway: Gateway, endpoint: str) -> None:
+    before = connect(endpoint)
+    gone = greet(gateway, before)
+    before.send(encode(Ask(2, "last words", ())))
+    wait_until(lambda: gateway.router.poll(0), "the last words")
+    before.close()
+    wait_until(lambda: gateway.monitor.poll(0), "the end")
+    after = connect(endpoint)
+    after.send(encode(Ask(3, "hello", ())))
+    questions: list[str] = []
+    while "hello" not in questions:
+        for event in gateway.receive():
+            if isinstance(event, FrameReceived):
+                assert isinstance(event.frame, Ask)
+                questions.append(event.frame.what)
+            else:
+                assert event == PeersVanished((gone,))
+                questions.append("gone")
+    after.close()
+    assert questions == ["last words", "gone", "hello"]
+
+
 def test_what_is_no_frame_is_rejected(gateway: Gateway, dealer: Dealer) -> None:
     greet(gateway, dealer)
     dealer.send(b"\xc1")

@@ -76,6 +76,7 @@ class Gateway:
         self._backlogs: dict[Peer, Backlog] = {}
         self._taken = 0
         self._vanished: list[Peer] = []
+        self._newcomers: set[Peer] = set()
 
     def bind(self, holding: Holding, pairs: Iterable[tuple[str, str]]) -> tuple[tuple[str, str], ...]:
         """Bind the ROUTER and the PUB to each pair of endpoints; return them as bound."""
@@ -89,15 +90,23 @@ class Gateway:
         return tuple(bound)
 
     def receive(self) -> list[Event]:
-        """Return what peers have sent, up to a limit, and then who has vanished."""
+        """Return what peers have sent, up to a limit, and then who has vanished, and then who has come.
+
+        What a peer said last counts; and who comes in the place of one that is gone finds the place empty.
+        """
         self._read_monitor()
-        events: list[Event] = []
+        self._newcomers.clear()
+        events: list[FrameReceived | FrameRejected] = []
         self._taken = 0
         with contextlib.suppress(zmq.Again):
             while len(events) < FRAMES_A_TURN and self._taken < BYTES_A_TURN:
                 events.append(self._event(self.router.recv(zmq.DONTWAIT)))
         vanished, self._vanished = self._vanished, []
-        return [*events, PeersVanished(tuple(vanished))] if vanished else events
+        if not vanished:
+            return [*events]
+        late = self._newcomers.difference(vanished)
+        first = [event for event in events if event.peer not in late]
+        return [*first, PeersVanished(tuple(vanished)), *(event for event in events if event.peer in late)]
 
     def send(self, peer: Peer, frame: Frame) -> bool:
         """Send a frame, or keep it for a peer that reads too slowly.
@@ -140,7 +149,7 @@ class Gateway:
         self.router.close(linger=0)
         self._publisher.close(linger=0)
 
-    def _event(self, peer: Peer) -> Event:
+    def _event(self, peer: Peer) -> FrameReceived | FrameRejected:
         data = self.router.recv(zmq.DONTWAIT) if peer in self._peers else self._first(peer)
         self._taken += len(data)
         if self.router.getsockopt(zmq.RCVMORE):
@@ -158,6 +167,7 @@ class Gateway:
         self._read_monitor()
         self._descriptors[frame.get(zmq.SRCFD)] = peer
         self._peers.add(peer)
+        self._newcomers.add(peer)
         return frame.bytes
 
     def _read_monitor(self) -> None:
