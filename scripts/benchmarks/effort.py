@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import NamedTuple
 
 
@@ -9,17 +10,19 @@ class Effort(NamedTuple):
     """How much to do.
 
     Attributes:
+        seconds: when these are over, what is left to do gets one round.
         rounds: how often each contestant takes its turn.
         messages: how many the fastest send in one turn; others get as many as they can in about that time.
         samples: how often a latency is measured in one turn.
         quick: only what the bars need, and the nearest peers.
     """
 
+    seconds: float
     rounds: int
     messages: int
     samples: int
     quick: bool
 
 
-FULL = Effort(rounds=5, messages=500_000, samples=3_000, quick=False)
-QUICK = Effort(rounds=3, messages=100_000, samples=400, quick=True)
+FULL = Effort(seconds=math.inf, rounds=5, messages=300_000, samples=1_500, quick=False)
+QUICK = Effort(seconds=75, rounds=3, messages=80_000, samples=300, quick=True)

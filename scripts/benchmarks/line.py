@@ -62,13 +62,16 @@ class Ratio(NamedTuple):
     most: float
 
 
-def run(lines: Iterable[Line]) -> list[Row]:
-    """Measure line by line; say on standard error how far it is."""
-    return [row for line in lines for row in measured(line)]
+def run(lines: Iterable[Line], seconds: float) -> list[Row]:
+    """Measure line by line, with one round each when the seconds are over."""
+    end = time.monotonic() + seconds
+    return [
+        row for line in lines for row in measured(line if time.monotonic() < end else line._replace(rounds=1))
+    ]
 
 
 def measured(line: Line) -> list[Row]:
-    """Let all contestants take their turns."""
+    """Let all contestants take their turns; say on standard error what was done."""
     begun = time.monotonic()
     found: dict[str, list[Figures]] = {}
     skipped: dict[str, str] = {}

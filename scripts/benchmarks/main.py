@@ -29,7 +29,8 @@ def main() -> int:
         return 0
     effort = QUICK if options.quick else FULL
     chosen = options.sections or sections.NAMES
-    rows = run(line for section in chosen for line in sections.lines(section, effort))
+    lines = (line for section in chosen for line in sections.lines(section, effort))
+    rows = run(lines, effort.seconds)
     results = report.document(rows, quick=options.quick)
     if options.output:
         options.output.write_text(json.dumps(results, indent=1) + "\n")

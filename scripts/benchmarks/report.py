@@ -7,7 +7,7 @@ import platform
 import statistics
 import subprocess
 import time
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -82,17 +82,18 @@ def text(results: Document) -> Iterator[str]:
             yield f"\n{section}"
         yield f"  {row['name']}: {row['figure']}"
         for name, median in row["medians"].items():
-            yield f"    {name:14} {number(median):>12}{beside(row['ratios'].get(name))}"
-        yield from (f"    {name:14} skipped: {why}" for name, why in row["skipped"].items())
+            yield f"    {name:20} {number(median):>10}{beside(row['ratios'].get(name))}"
+        yield from (f"    {name:20} skipped: {why}" for name, why in row["skipped"].items())
     yield from bars_text(results["bars"])
 
 
-def bars_text(bars: Iterable[Document]) -> Iterator[str]:
+def bars_text(bars: Sequence[Document]) -> Iterator[str]:
     """Yield the table of bars."""
-    yield "\nbars"
+    if bars:
+        yield "\nbars"
     for bar in bars:
         met = "met" if bar["met"] else "NOT MET"
-        yield f"  {bar['what']:42} {bar['bar']:22} {reached_text(bar):26} {met}"
+        yield f"  {bar['what']:42} {bar['bar']:30} {reached_text(bar):24} {met}"
 
 
 def reached_text(bar: Document) -> str:

@@ -53,7 +53,7 @@ def test_with_nobody_left_the_line_says_why() -> None:
         raise Skipped("it is not installed")
 
     rows = measured(Line("section", "line", {"peer": absent}, 2))
-    assert "peer           skipped: it is not installed" in "\n".join(text(document(rows, quick=True)))
+    assert "peer                 skipped: it is not installed" in "\n".join(text(document(rows, quick=True)))
 
 
 def test_a_ratio_is_taken_within_a_round() -> None:
