@@ -7,7 +7,6 @@ confirms.
 from __future__ import annotations
 
 import contextlib
-import importlib
 import statistics
 import sys
 import time
@@ -17,7 +16,7 @@ from pathlib import Path
 from benchmarks import processes
 from benchmarks.board import BEGAN, COUNT, DONE, Board, board_of
 from benchmarks.line import Figures
-from benchmarks.plan import Plan, Role
+from benchmarks.plan import Plan, Role, peer_of
 
 RATE, EACH = "messages/s", "µs each"
 QUANTILES = {"p50 µs": 0.5, "p99 µs": 0.99, "p99.9 µs": 0.999}
@@ -28,7 +27,7 @@ def throughput(plan: Plan) -> Figures:
     with done(plan) as board:
         now = time.monotonic_ns()
         began = min(board.of(row, BEGAN) for row in range(plan.senders))
-        return {RATE: plan.messages / ((now - began) / 1e9)}
+        return {RATE: plan.total / ((now - began) / 1e9)}
 
 
 def each(plan: Plan) -> Figures:
@@ -65,7 +64,7 @@ def done(plan: Plan) -> Iterator[Board]:
 @contextlib.contextmanager
 def ready(plan: Plan) -> Iterator[tuple[Board, list[processes.Process]]]:
     """Start all processes of a course; give the board and those with roles when they wait for the start."""
-    peer = importlib.import_module(f"benchmarks.peers.{plan.peer}")
+    peer = peer_of(plan)
     launch = getattr(peer, "launch", apart)
     with processes.folder() as folder, peer.serve(plan, folder) as address:
         rows = range(plan.senders + plan.mules)
@@ -78,14 +77,14 @@ def ready(plan: Plan) -> Iterator[tuple[Board, list[processes.Process]]]:
 
 def _done(board: Board, plan: Plan) -> bool:
     handled = sum(board.of(row, COUNT) for row in range(plan.senders, plan.senders + plan.mules))
-    all_handled = handled >= plan.messages or not plan.mules
+    all_handled = handled >= plan.total or not plan.mules
     return all_handled and all(board.of(row, DONE) for row in range(plan.senders))
 
 
 @contextlib.contextmanager
 def apart(roles: list[Role], folder: Path) -> Iterator[list[processes.Process]]:
     """Run each role in a process of its own."""
-    peer = importlib.import_module(f"benchmarks.peers.{roles[0].plan.peer}")
+    peer = peer_of(roles[0].plan)
     python = processes.PEERS_PYTHON if getattr(peer, "OWN_PYTHON", False) else sys.executable
     with contextlib.ExitStack() as stack:
         yield [

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib
 import json
 from collections.abc import Iterator
 from contextlib import AbstractContextManager
@@ -48,6 +49,11 @@ class Plan(NamedTuple):
         """How many messages each sender sends."""
         return self.messages // self.senders
 
+    @property
+    def total(self) -> int:
+        """How many messages all senders send: `messages`, but for what does not divide evenly."""
+        return self.share * self.senders
+
     def text(self) -> str:
         return json.dumps(self)
 
@@ -81,7 +87,11 @@ class Handled(Protocol):
 
 
 class Peer(Protocol):
-    """What a module in `peers` has."""
+    """What a module in `peers` has.
+
+    It may also have `launch`, if roles do not run in plain processes, and `OWN_PYTHON`, if they need what
+    only the peers' Python has.
+    """
 
     @staticmethod
     def serve(plan: Plan, folder: Path) -> AbstractContextManager[str]:
@@ -94,3 +104,9 @@ class Peer(Protocol):
     @staticmethod
     def receive(role: Role, handled: Handled) -> None:
         """Connect, receive and acknowledge for ever."""
+
+
+def peer_of(plan: Plan) -> Peer:
+    """Return the module of a plan's peer."""
+    peer: Peer = importlib.import_module(f"benchmarks.peers.{plan.peer}")  # type: ignore[assignment]
+    return peer

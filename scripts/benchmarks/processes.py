@@ -120,5 +120,5 @@ def module(name: str) -> None:
     if not PEERS_PYTHON.exists():
         raise Skipped("there is no .venv-peers; scripts/peers makes it")
     probe = f"import importlib.util, sys; sys.exit(importlib.util.find_spec({name!r}) is None)"
-    if subprocess.run([PEERS_PYTHON, "-c", probe], check=False).returncode:
+    if subprocess.run([PEERS_PYTHON, "-c", probe], check=False, stderr=subprocess.DEVNULL).returncode:
         raise Skipped(f"{name} is not in .venv-peers; scripts/peers installs it")

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import importlib
 import signal
 import sys
 import time
 from collections.abc import Iterator
 
 from benchmarks.board import BEGAN, DONE, Board, board_of
-from benchmarks.plan import Role
+from benchmarks.plan import Role, peer_of
 
 
 class Counter:
@@ -57,7 +56,7 @@ def bodies(role: Role) -> Iterator[bytes]:
 
 def perform(role: Role) -> None:
     """Do what the role says. A sender that is done stays, so that no peer sees anybody go."""
-    peer = importlib.import_module(f"benchmarks.peers.{role.plan.peer}")
+    peer = peer_of(role.plan)
     if role.sends:
         peer.send(role, bodies(role))
         board_of(role).stamp(role.row, DONE)

@@ -17,9 +17,9 @@ SMALL = 300
 
 @pytest.mark.parametrize("peer", ["zmule", "relay"])
 def test_all_messages_are_handled(peer: str) -> None:
-    plan = Plan(peer, senders=2, mules=2, messages=SMALL)
+    plan = Plan(peer, senders=2, mules=2, messages=SMALL + 1)
     with course.done(plan) as board:
-        assert sum(board.of(row, COUNT) for row in (2, 3)) == SMALL
+        assert sum(board.of(row, COUNT) for row in (2, 3)) == plan.total == SMALL
 
 
 def test_a_durable_course_is_one_too() -> None:
@@ -53,3 +53,11 @@ def test_who_fails_is_left_out_with_its_last_words(monkeypatch: pytest.MonkeyPat
 def test_a_role_survives_being_told() -> None:
     role = Role(Plan("zmule", rate=2.5), 1, "board", "ipc://there")
     assert Role.read(role.text()) == role
+
+
+def test_who_cannot_be_had_is_left_out(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setattr(processes, "PEERS_PYTHON", tmp_path / "python")
+    with pytest.raises(Skipped, match="scripts/peers makes it"):
+        processes.module("a module nobody has asked for")
+    with pytest.raises(Skipped, match="no-such-server is not installed"):
+        processes.binary("no-such-server")
