@@ -305,6 +305,14 @@ def test_a_farewell_tells_what_was_rejected_and_what_was_not_begun() -> None:
     assert box.outgoing(0.0) == [Nack(1, (1,), None, True), Bye(1, (2,), (3, 4), (4, 0, 0, 0))]
 
 
+def test_nobody_begins_what_a_farewell_has_given_back() -> None:
+    box = mule_up(inbox())
+    box.receive(deliver("a"), 0.0)
+    box.bid_farewell()
+    assert box.outgoing(0.0) == [Bye(1, (), (1,), (1, 0, 0, 0))]
+    assert box.next(DIRECT) is None
+
+
 def test_what_comes_after_a_farewell_is_for_others() -> None:
     box = mule_up(inbox())
     box.bid_farewell()

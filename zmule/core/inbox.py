@@ -287,8 +287,9 @@ class Inbox(Link):
         return frames
 
     def _bye(self) -> Bye:
-        buffered = (delivery.id for buffer in self._buffers.values() for delivery in buffer)
-        unstarted = (*self._returns, *buffered)
+        unstarted = (*self._returns, *(each.id for buffer in self._buffers.values() for each in buffer))
+        for buffer in self._buffers.values():
+            buffer.clear()
         return Bye(self.epoch, tuple(self._acks), unstarted, tuple(self._received.values()))
 
     def _report(self) -> Report:

@@ -305,6 +305,7 @@ class Ledger:
         claim(letter.place == "kept", "delivered and not kept", letter)
         claim(attempt == letter.next, f"delivery {attempt} does not follow", letter)
         claim(attempt <= self.most, f"delivery {attempt} of {self.most}", letter)
+        claim(not letter.rejected, "delivered although it was rejected", letter)
         claim(letter not in self._held, "delivered before it is due", letter, letter.due, letter.at)
         claim(letter.expires > self.clock.mono - BLUR, "delivered after it has expired", letter)
         letter.suspect = letter.suspect or letter.open
