@@ -1,20 +1,40 @@
-"""Senders, mules, deaths and reconnects in any order, held against the broker's promises after every step."""
+"""Senders, mules, deaths, delays and dead letters in any order, held to the promises after every step."""
 
 from __future__ import annotations
 
 from collections import Counter
+from typing import Any
 
 from hypothesis import settings
 from hypothesis import strategies as st
-from hypothesis.stateful import Bundle, RuleBasedStateMachine, invariant, rule
+from hypothesis.stateful import Bundle, RuleBasedStateMachine, initialize, invariant, rule
 
-from zmule.core.frames import DIRECT, FARM
+from zmule.core.effects import Bury, Forget, Save
+from zmule.core.frames import DIRECT, FARM, Body, Options
 from zmule.core.mules import FarmSetup, MuleSetup
 from zmule.core.setup import Limits
+from zmule.core.terms import is_held
 from zmule.testing import SimClient, SimMule, World
 
 QUEUES = ["any", "mule:1", "mule:2", "farm:busy", "farm:idle", "mule:7", "farm:none"]
 MOST = 4
+DECISIONS = st.sampled_from(["requeue_dead", "drop_dead"])
+SPANS = st.sampled_from([None, None, 0.5, 3.0, 20.0])
+
+
+class Noted(World):
+    """A world that notes what is in no order of first deliveries: what was held, or a dead letter."""
+
+    def __init__(self, *about: Any) -> None:
+        super().__init__(*about)
+        self.unordered: set[int] = set()
+
+    def keep(self, effect: Save | Forget | Bury) -> None:
+        if isinstance(effect, Save):
+            self.unordered.update(message[0] for message in effect.messages if is_held(message[6]))
+        elif isinstance(effect, Bury):
+            self.unordered.add(effect.dead.message[0])
+        super().keep(effect)
 
 
 class Machine(RuleBasedStateMachine):
@@ -27,11 +47,21 @@ class Machine(RuleBasedStateMachine):
         super().__init__()
         setups = [MuleSetup(1, "one.py"), MuleSetup(2, "two.py")]
         farms = [FarmSetup("busy", (1, 2)), FarmSetup("idle", (2,))]
-        self.world = World(setups, farms, Limits(queue_messages=20, max_deliveries=MOST))
+        self.world = Noted(setups, farms, Limits(queue_messages=20, max_deliveries=MOST))
         self.configured: dict[int, SimMule] = {}
         self.bodies = 0
+        self.failed: set[int] = set()
+        self.due: dict[Body, float] = {}
 
     # Who is there.
+
+    @initialize(target=clients)
+    def first_client(self) -> SimClient:
+        return self.world.client()
+
+    @initialize(target=mules)
+    def first_mule(self) -> SimMule:
+        return self._spawn(1, 2)
 
     @rule(target=clients)
     def client(self) -> SimClient:
@@ -39,6 +69,9 @@ class Machine(RuleBasedStateMachine):
 
     @rule(target=mules, number=st.sampled_from([1, 2]), threads=st.integers(1, 3))
     def configured_mule(self, number: int, threads: int) -> SimMule:
+        return self._spawn(number, threads)
+
+    def _spawn(self, number: int, threads: int) -> SimMule:
         former = self.configured.get(number)
         if former is not None:
             former.kill()
@@ -59,20 +92,43 @@ class Machine(RuleBasedStateMachine):
                 self.bodies += 1
                 client.send(queue, f"{queue} {self.bodies}")
 
+    @rule(client=clients, queue=st.sampled_from(QUEUES), delay=SPANS, ttl=SPANS)
+    def send_on_terms(self, client: SimClient, queue: str, delay: float | None, ttl: float | None) -> None:
+        """Send what is not to be delivered before some time, or not after it."""
+        if client.alive:
+            self.bodies += 1
+            body = f"{queue} {self.bodies}"
+            client.send(queue, body, Options(delay, None, ttl))
+            self.due[body] = self.world.clock.mono + (delay or 0.0)
+
+    @rule(client=clients, what=DECISIONS, queue=st.sampled_from(["", "any"]))
+    def decide(self, client: SimClient, what: str, queue: str) -> None:
+        client.outbox.questions.ask(what, ((), queue))
+
     @rule(mule=mules, place=st.integers(0, 2), sources=st.sampled_from([DIRECT, FARM, DIRECT | FARM]))
     def get(self, mule: SimMule, place: int, sources: int) -> None:
         if mule.alive:
             mule.threads[place % len(mule.threads)].get(sources)
+
+    @rule(mule=mules, turns=st.integers(1, 4))
+    def work(self, mule: SimMule, turns: int) -> None:
+        """All threads of a mule finish what they have, and ask for more, while everything moves."""
+        for _ in range(turns):
+            for thread in mule.threads if mule.alive else ():
+                thread.get()
+            self.world.turn()
 
     @rule(mule=mules, place=st.integers(0, 2))
     def time_out(self, mule: SimMule, place: int) -> None:
         if mule.alive:
             mule.threads[place % len(mule.threads)].time_out()
 
-    @rule(mule=mules, place=st.integers(0, 2))
-    def fail(self, mule: SimMule, place: int) -> None:
-        if mule.alive:
-            mule.threads[place % len(mule.threads)].fail()
+    @rule(mule=mules, place=st.integers(0, 2), delay=SPANS, dead=st.booleans())
+    def fail(self, mule: SimMule, place: int, delay: float | None, dead: bool) -> None:
+        thread = mule.threads[place % len(mule.threads)]
+        if mule.alive and thread.delivery is not None:
+            self.failed.add(thread.delivery.id)
+            thread.fail(delay=delay, dead=dead)
 
     # What happens to them.
 
@@ -142,15 +198,21 @@ class Machine(RuleBasedStateMachine):
     def first_deliveries_are_in_order(self) -> None:
         highest: dict[str, int] = {}
         for delivery in self.world.delivered:
-            if delivery.attempt == 1 and delivery.id not in self.world.returned:
+            first = delivery.attempt == 1 and delivery.id not in self.world.returned
+            if first and delivery.id not in self.world.unordered:
                 assert delivery.id > highest.get(delivery.queue, 0)
                 highest[delivery.queue] = delivery.id
 
     @invariant()
+    def nothing_begins_before_it_is_due(self) -> None:
+        for delivery in self.world.started:
+            assert self.due.get(delivery.body, 0.0) <= self.world.clock.mono + 1e-4
+
+    @invariant()
     def what_is_delivered_again_travels_alone(self) -> None:
         for mule in self.world.broker.roster:
-            attempts = [message[3] for message in mule.in_flight.values()]
-            assert len(attempts) <= 1 or max(attempts) == 1
+            again = [id for id, message in mule.in_flight.items() if message[3] > 1 and id not in self.failed]
+            assert not again or len(mule.in_flight) == 1
 
     def teardown(self) -> None:
         """At the end everybody works: all that was confirmed must have been finished or buried."""
@@ -158,7 +220,7 @@ class Machine(RuleBasedStateMachine):
         for actor in world.actors:
             actor.pump()
         for number in (1, 2):
-            self.configured_mule(number, 1)
+            self._spawn(number, 1)
         world.mule(7, farms=["busy"])
         for _ in range(40):
             world.pass_time(1.0)
@@ -173,12 +235,14 @@ class Machine(RuleBasedStateMachine):
         assert not left, f"left: {left}"
         finished = {delivery.body for delivery in world.finished}
         dead = {dead.message[2] for dead in world.broker.dead.values()}
+        lost = []
         for actor in world.actors:
             if isinstance(actor, SimClient):
                 refused = {refusal.sequence for refusal in actor.outbox.failures}
                 for sequence, body in actor.sent.items():
                     if sequence <= actor.outbox.confirmed and sequence not in refused:
-                        assert body in finished or body in dead, f"{body!r} is lost"
+                        lost += [body] if body not in finished | dead else []
+        assert len(lost) <= world.broker.letters.dropped, f"{lost} are lost"
 
 
 TestMachine = Machine.TestCase

@@ -13,7 +13,7 @@ from tests.core.planted import BUGS, Plant, bury_too_early, count_no_attempts
 from zmule.testing.simulation import Failure, parse, play, shrink, tell
 
 SCRIPT = Path(__file__).parents[2] / "scripts" / "simulate.py"
-SEEDS = 1_000
+SEEDS = 10_000
 BOUND = 1000
 """Seeds within which each planted bug must be found."""
 

@@ -27,7 +27,6 @@ from zmule.core.frames import Answer, Ask, Body, Bye, Deliver, Frame, Hello, Nac
 from zmule.core.inbox import Delivery
 from zmule.core.lockservice import TOKEN_FACT
 from zmule.core.mules import FarmSetup, Mule, MuleSetup
-from zmule.core.queues import Message
 from zmule.core.setup import Limits
 from zmule.core.wire import decode, encode
 from zmule.stores.store import Changes
@@ -55,6 +54,7 @@ class Cluster(World):
         hung_up: mules whose monitor has something to tell.
         doomed: mules that work on poison.
         log: what happens, in words, if it is a list.
+        moved: whether anything has happened since the last `verify`.
     """
 
     def __init__(
@@ -74,7 +74,7 @@ class Cluster(World):
         self._unanswered: dict[int, list[int]] = {}
         self._drops: dict[tuple[bytes, int], int] = {}
         self._trouble: str | None = None
-        self._moved = False
+        self.moved = False
         self._posted = 0
         self._undelivered: list[Undelivered] = []
 
@@ -342,7 +342,8 @@ class Cluster(World):
             self.hear(mule)
         self.disk.commit()
         moved = super().turn()
-        self.verify()
+        if self.moved:
+            self.verify()
         return moved or not (self.disk.full or self.disk.idle())
 
     def tick(self) -> None:
@@ -376,13 +377,11 @@ class Cluster(World):
 
     def check(self) -> None:
         """Note that something has happened; what must hold is looked at once for each step, by `verify`."""
-        self._moved = True
+        self.moved = True
 
     def verify(self) -> None:
         """Raise AssertionError if something is not as it must always be."""
-        if not self._moved:
-            return
-        self._moved = False
+        self.moved = False
         self.broker.validate()
         books = {message[0] for message in self.broker.redelivery.delays}
         for queue in self.broker.dispatch.queues.values():
@@ -400,7 +399,7 @@ class Cluster(World):
         self.tick()
         for queue in self.broker.dispatch.queues.values():
             self.ledger.check_ready([message[0] for message in queue.ready])
-        if self._moved:
+        if self.moved:
             self.settle()
         for idle, mule in self._mules():
             for queue in mule.queues:
@@ -409,21 +408,23 @@ class Cluster(World):
 
     def waiting_in_vain(self) -> dict[int, SimMule]:
         """Return the messages that wait at a busy mule, by number, each with a mule that could have it."""
+        unstarted = list(self._unstarted())
         return {
-            message[0]: idle
-            for idle, mule in self._mules()
+            id: idle
+            for idle, mule in (self._mules() if unstarted else ())
             for queue in mule.queues
             if self._could_take(idle, mule, queue.source)
-            for message in self._unstarted(queue.name)
+            for id, name in unstarted
+            if name == queue.name
         }
 
-    def _unstarted(self, name: str) -> Iterator[Message]:
-        """Yield the messages of a queue that are in a mule's hands, and none of its threads works on."""
+    def _unstarted(self) -> Iterator[tuple[int, str]]:
+        """Yield number and queue of what mules have in their hands and no thread works on."""
         for actor, mule in self._mules():
             started = actor.ids()
             for id, message in mule.in_flight.items():
-                if message[1] == name and id not in started:
-                    yield message
+                if id not in started:
+                    yield id, message[1]
 
     def _mules(self) -> Iterator[tuple[SimMule, Mule]]:
         for actor in self.actors:

@@ -205,6 +205,7 @@ class Ledger:
     def _amend(self, message: Message) -> None:
         """Note what a message is like from now on."""
         letter = self._live[message[0]]
+        letter.unordered = letter.unordered or letter.queue != message[1]
         letter.queue = message[1]
         if letter in self._held and letter.due is not None:
             due = message[6].due if message[6] else None

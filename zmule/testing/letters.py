@@ -48,7 +48,7 @@ class Letter:
         hand: who has it since then.
         finished: whether that one has acknowledged it.
         rejected: whether a mule wants it dead.
-        unordered: whether it has no place in the order of first deliveries, as it was held or requeued.
+        unordered: whether it is in no order of first deliveries, as it was held, moved or requeued.
         due, expires: between which it may be delivered, on the monotonic clock.
         at: before when it may not, on the wall clock.
     """

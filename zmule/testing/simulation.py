@@ -25,7 +25,7 @@ from zmule.testing.steps import ALWAYS, SOMETIMES, VERBS, Step
 from zmule.testing.world import Actor, SimClient, SimMule, SimThread
 
 STEPS = 150
-ROUNDS = 80
+ROUNDS = 150
 IDLE_SECONDS, LOOK_SECONDS = 0.1, 0.05
 """For how long a mule may be idle while another has messages that it could have, and how often to look."""
 
@@ -212,7 +212,8 @@ class Simulation:
         log = self.cluster.log
         place = len(log or ())
         what = VERBS[step.verb](self, step.who, step.how)
-        self.cluster.verify()
+        if self.cluster.moved:
+            self.cluster.verify()
         if log is not None:
             log.insert(place, f"{step}" if what is None else f"{step!s:16} # {what}")
         return what is not None
@@ -263,7 +264,7 @@ class Simulation:
             self.rest()
             if self._quiet():
                 break
-            cluster.pass_time(2.0)
+            cluster.pass_time(4.0)
             cluster.clock.wall = max(cluster.clock.wall, cluster.ledger.latest())
         self._balance()
 
