@@ -12,7 +12,7 @@ from types import FrameType
 from benchmarks import page, report, sections
 from benchmarks.effort import FULL, QUICK
 from benchmarks.guard import guard
-from benchmarks.line import run
+from benchmarks.line import Skipped, run
 
 GUARD = "guard"
 WORDS = ", ".join(sections.NAMES)
@@ -25,8 +25,7 @@ def main() -> int:
     if options.sections == [GUARD]:
         return guard()
     if options.docs:
-        page.write()
-        return 0
+        return make_page()
     effort = QUICK if options.quick else FULL
     chosen = options.sections or sections.NAMES
     lines = (line for section in chosen for line in sections.lines(section, effort))
@@ -35,6 +34,15 @@ def main() -> int:
     if options.output:
         options.output.write_text(json.dumps(results, indent=1) + "\n")
     print(json.dumps(results) if options.json else "\n".join(report.text(results)))
+    return 0
+
+
+def make_page() -> int:
+    try:
+        page.write()
+    except Skipped as reason:
+        print(f"scripts/bench: no plots: {reason}", file=sys.stderr)
+        return 1
     return 0
 
 

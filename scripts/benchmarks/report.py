@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import os
 import platform
+import re
+import shutil
 import statistics
 import subprocess
 import time
@@ -13,7 +15,10 @@ from typing import Any
 
 from benchmarks.bars import verdicts
 from benchmarks.line import ZMULE, Ratio, Row, ratio
-from benchmarks.processes import SCRIPTS
+from benchmarks.processes import PEERS, SCRIPTS
+
+PEERS_LIST = SCRIPTS / "peers.txt"
+SERVERS = ("redis-server", "nats-server", "beanstalkd", "rabbitmq-server")
 
 Document = dict[str, Any]
 
@@ -21,8 +26,7 @@ Document = dict[str, Any]
 def document(rows: Sequence[Row], *, quick: bool) -> Document:
     """Return all results, ready for JSON."""
     return {
-        "machine": machine(),
-        "quick": quick,
+        "machine": {"run": "quick" if quick else "whole"} | machine(),
         "bars": [
             {
                 "what": bar.what,
@@ -52,7 +56,7 @@ def row_document(row: Row) -> Document:
 
 
 def machine() -> dict[str, str]:
-    """Return what the figures were taken on."""
+    """Return on what the figures were taken, and when."""
     described = subprocess.run(
         ["git", "describe", "--always", "--dirty"], cwd=SCRIPTS, capture_output=True, text=True, check=False
     )
@@ -63,8 +67,27 @@ def machine() -> dict[str, str]:
         "cores": str(len(os.sched_getaffinity(0))),
         "system": f"{platform.system()} {platform.release()}",
         "python": platform.python_version(),
-        "load": f"{os.getloadavg()[0]:.2f}",
+        "packages": ", ".join(packages()),
+        "servers": ", ".join(servers()),
+        "load": f"{os.getloadavg()[0]:.2f} at its end",
     }
+
+
+def packages() -> list[str]:
+    """Return the peers' Python packages that scripts/peers has installed, with their versions."""
+    wanted = {re.split(r"[^\w-]", name)[0].lower() for name in PEERS_LIST.read_text().split()}
+    found = sorted(PEERS.parent.glob("lib/*/site-packages/*.dist-info"), key=lambda path: path.name.lower())
+    pairs = [path.name.removesuffix(".dist-info").partition("-") for path in found]
+    return [f"{name} {version}" for name, _, version in pairs if name.lower().replace("_", "-") in wanted]
+
+
+def servers() -> list[str]:
+    """Return the peers' servers with the versions of their Debian packages, if that is what they are."""
+    if (asked := shutil.which("dpkg-query")) is None:
+        return []
+    command = [asked, "-W", "-f", "${Package} ${Version}\n", *SERVERS]
+    told = subprocess.run(command, capture_output=True, text=True, check=False)
+    return told.stdout.splitlines()
 
 
 def processor() -> str:
