@@ -25,7 +25,7 @@ from zmule.testing.steps import ALWAYS, SOMETIMES, VERBS, Step
 from zmule.testing.world import Actor, SimClient, SimMule, SimThread
 
 STEPS = 150
-ROUNDS = 150
+ROUNDS, TURNS = 150, 3
 IDLE_SECONDS, LOOK_SECONDS = 0.1, 0.05
 """For how long a mule may be idle while another has messages that it could have, and how often to look."""
 
@@ -288,10 +288,12 @@ class Simulation:
             self.start(place)
         for mule in self.mules():
             mule.inbox.settle()
-            for thread in mule.threads:
-                if mule not in self.cluster.doomed:
+        for _ in range(TURNS):
+            for mule in self.mules():
+                for thread in mule.threads if mule not in self.cluster.doomed else ():
                     thread.time_out()
                     thread.get(EVERY_SOURCE)
+            self.cluster.turn()
         for user in self.cluster.users.values():
             for holder in list(user.holding):
                 user.unlock(holder)
