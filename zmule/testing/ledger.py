@@ -416,9 +416,17 @@ class Ledger:
             claim(id in self._graves or id in self._live, "among the dead letters, and not dead", id)
 
     def check_ready(self, ids: Iterable[int]) -> None:
-        """Nothing that has expired is ready, once the broker has looked."""
-        for id in ids:
-            claim(self._live[id].expires > self.clock.mono - 0.01, "expired, and still waits", self._live[id])
+        """Nothing of a queue that has expired is ready, once the broker has looked.
+
+        But for what has no ttl of its own and is behind one that has not expired: it seems to be older, by a
+        clock that was set while there was no broker.
+        """
+        behind = False
+        for letter in map(self._live.__getitem__, ids):
+            late = letter.expires < self.clock.mono - 0.01
+            own = letter.options is not None and letter.options.ttl is not None
+            claim(not late or (behind and not own), "expired, and still waits", letter)
+            behind = behind or not late
 
     def balance(self, gone: set[bytes]) -> None:
         """At the end, when all is quiet: everything was answered and is done or dead.
