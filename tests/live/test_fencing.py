@@ -179,11 +179,13 @@ def test_a_client_behind_a_dead_network_sends_everything_once(zmuled_tcp: Zmuled
         thread = threading.Thread(target=disturb)
         thread.start()
         numbers = range(1, 3000)
-        for number in numbers:
-            client.mule_msg(str(number), wait=number % 1000 == 0)
-        client.flush()
-        stop.set()
-        thread.join()
+        try:
+            for number in numbers:
+                client.mule_msg(str(number), wait=number % 1000 == 0)
+            client.flush()
+        finally:
+            stop.set()
+            thread.join()
         client.close()
     with Mule(endpoint=zmuled_tcp.endpoint) as mule:
         got = []
