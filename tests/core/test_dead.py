@@ -127,6 +127,18 @@ def test_a_requeued_one_is_as_new_and_comes_first() -> None:
     assert (broker.left(), len(broker.dead)) == (2, 0)
 
 
+def test_what_expired_in_its_queue_has_all_its_time_again() -> None:
+    w = world(queue_ttl=5.0)
+    send(w, "any", "a")
+    w.pass_time(6.0)
+    (id,) = w.broker.dead
+    assert ask(w, "requeue_dead", (id,), "").code == ""
+    w.pass_time(4.0)
+    assert (w.broker.left(), len(w.broker.dead)) == (1, 0)
+    w.pass_time(2.0)
+    assert (w.broker.left(), len(w.broker.dead)) == (0, 1)
+
+
 def test_all_of_a_queue_and_all_are_requeued() -> None:
     w = world()
     bury(w, "a", "b")

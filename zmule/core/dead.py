@@ -4,7 +4,7 @@ None is ever dropped by itself. They count in the broker's limits on messages an
 `max_dead` of them takes no new messages: so they cannot pile up without end, and whoever sends to that queue
 is told why.
 
-A dead letter that is requeued takes the place that its number gives it, as if it had never been delivered.
+A dead letter that is requeued takes the place that its number gives it, as if it had come just now.
 Until the store has taken note it stays where it is: a crash must find it either here or there.
 """
 
@@ -139,8 +139,8 @@ class DeadLetters:
         ids = [id for id in self._select(*_arguments(asked, tuple, str)) if id not in self._busy]
         messages, errors = [], []
         for id in sorted(ids):
-            id, queue, body, _, born, headers, _ = self._letters[id].message
-            message: Message = id, queue, body, 1, born, headers, None
+            id, queue, body, _, _, headers, _ = self._letters[id].message
+            message: Message = id, queue, body, 1, self._broker.steady(), headers, None
             error = self._broker.intake.closed(queue) or self._broker.room.for_letter(queue, body)
             if error is None:
                 self._broker.dispatch.account([message])

@@ -192,6 +192,7 @@ class Ledger:
         claim(letter is not None and letter.place == "dead", "requeued and not dead", message)
         assert letter is not None
         claim(message[2] == letter.body and message[3] == 1, "requeued as another", letter, message)
+        claim(abs(message[4] - self._steady()) < BLUR, "requeued, and no time left", letter, message)
         letter.place, letter.unordered = "rising", True
         self._live[letter.id] = letter
 
