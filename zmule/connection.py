@@ -16,7 +16,6 @@ from zmule.errors import BrokerUnavailable
 Socket = zmq.Socket[bytes]
 
 READ = int(zmq.POLLIN)
-READ_AND_WRITE = int(zmq.POLLIN | zmq.POLLOUT)
 
 
 class Bell:
@@ -42,9 +41,13 @@ class Bell:
 class Connection:
     """Carries a link's frames over a DEALER that is replaced when the link says that it is broken.
 
+    The socket is used only with the link's mutex held, by whichever thread is at hand; a thread that waits
+    polls `descriptor`, for which it needs no mutex. libzmq makes that readable once for what has happened,
+    not for as long as there is something to do: hence `exchange` goes on until there is nothing left.
+
     Args:
         endpoint: the broker's endpoint.
-        link: the session. Methods that touch it are called with its mutex held, and say so.
+        link: the session, touched only with its mutex held: that is for the caller to see to.
         monitored: whether `monitor` tells of disconnections as they happen.
     """
 
@@ -52,72 +55,102 @@ class Connection:
         self.endpoint = endpoint
         self.socket: Socket | None = None
         self.monitor: Socket | None = None
+        self.descriptor = -1
         self._link = link
         self._monitored = monitored
+        self._spoilt = False
         self._backlog: list[bytes] = []
 
-    def open(self, now: float) -> Socket:
-        """Return the socket, a new one if there is none or its broker is silent. With the mutex held."""
-        if self.socket is not None and self._link.broken(now):
+    def renew(self, now: float) -> None:
+        """Have a socket: a new one if there is none, or it is no good. Only by the thread that polls."""
+        if self.socket is not None and (self._spoilt or self._link.broken(now)):
             self._link.disconnected(now)
             self.close()
         if self.socket is None:
             self.socket = connect(self.endpoint)
+            self.descriptor = cast(int, self.socket.get(zmq.FD))
             if self._monitored:
                 self.monitor = self.socket.get_monitor_socket(zmq.EVENT_DISCONNECTED)
-        return self.socket
 
-    def transmit(self, now: float) -> int:
-        """Send as much as goes; return what to poll the socket for. With the mutex held."""
-        socket = self.open(now)
-        if not self._backlog:
-            if self._link.state == "down" and not cast(int, socket.get(zmq.EVENTS)) & zmq.POLLOUT:
-                return READ_AND_WRITE
-            self._backlog = [encode(frame) for frame in self._link.outgoing(now)]
-        for sent, data in enumerate(self._backlog):
-            try:
-                socket.send(data, zmq.DONTWAIT)
-            except zmq.Again:
-                del self._backlog[:sent]
-                return READ_AND_WRITE
-        self._backlog.clear()
-        return READ
+    def exchange(self, now: float) -> int:
+        """Take in what has come and send what there is, as far as it goes; return how many frames came.
 
-    def take_in(self, now: float) -> int:
-        """Hand to the link what has come; return how many frames. With the mutex held.
+        With the mutex held, by any thread. After an error the socket is no good.
 
         Raises:
             ProtocolError: what has come is not what a broker sends.
         """
+        if self.socket is None or self._spoilt:
+            return 0
+        try:
+            return self._exchange(now)
+        except BaseException:  # a signal's handler may have raised anywhere: nobody knows what got through
+            self._spoilt = True
+            raise
+
+    def _exchange(self, now: float) -> int:
+        self._transmit(now)
+        taken = 0
+        while True:
+            got = self._take_in(now)
+            taken += got
+            if not (got or self._backlog or self._link.state == "down") or not self._transmit(now):
+                return taken
+
+    def _transmit(self, now: float) -> bool:
+        """Send what there is; return whether anything was sent."""
+        socket = cast(Socket, self.socket)
+        if not self._backlog:
+            if self._link.state == "down" and not cast(int, socket.get(zmq.EVENTS)) & zmq.POLLOUT:
+                return False
+            self._backlog = [encode(frame) for frame in self._link.outgoing(now)]
+        sent = 0
+        try:
+            for data in self._backlog:
+                socket.send(data, zmq.DONTWAIT)
+                sent += 1
+        except zmq.Again:
+            pass
+        del self._backlog[:sent]
+        return sent > 0
+
+    def _take_in(self, now: float) -> int:
+        """Hand to the link what has come; return how many frames."""
         frames = drain(self.socket)
         for data in frames:
             self._link.receive(decode(data), now)
         return len(frames)
 
     def close(self) -> None:
-        """Close the socket; the next `open` makes another."""
+        """Close the socket; the next `renew` makes another."""
         if self.socket is not None:
             self.socket.disable_monitor()
             if self.monitor is not None:
                 self.monitor.close(linger=0)
             self.socket.close(linger=0)
         self.socket = self.monitor = None
+        self.descriptor = -1
+        self._spoilt = False
         self._backlog.clear()
 
     def abandon(self) -> None:
         """In a forked child: leave the parent's sockets alone."""
         process.abandon(self.socket, self.monitor)
         self.socket = self.monitor = None
+        self.descriptor = -1
 
 
 def drain(socket: Socket | None) -> list[bytes]:
     """Return all frames that have come, without waiting."""
     frames: list[bytes] = []
-    if socket is not None:
-        with contextlib.suppress(zmq.Again):
-            while True:
-                frames.append(socket.recv(zmq.DONTWAIT))
+    while socket is not None and readable(socket):
+        frames.append(socket.recv(zmq.DONTWAIT))
     return frames
+
+
+def readable(socket: Socket) -> bool:
+    """Return whether a frame can be received: to ask costs a sixth of the exception if there is none."""
+    return bool(cast(int, socket.get(zmq.EVENTS)) & zmq.POLLIN)
 
 
 def connect(endpoint: str) -> Socket:

@@ -13,6 +13,7 @@ from tests.cli.conftest import Shell
 from tests.conftest import wait_until
 from zmule.cli.status import Status
 from zmule.cli.tables import TABLES, ranges
+from zmule.core.outbox import plain
 
 SIGNAL = {"number": 17, "target": "mules", "mules": [1, 2, 3, 7], "workers": [], "raised": 5, "pending": 2}
 TIMER = {"kind": "timer", "signal": 17, "spec": "every 30.0 s", "askers": 2, "fired": 3, "next_in_s": 4.25}
@@ -135,7 +136,7 @@ def test_a_full_signal_is_told(shell: Shell) -> None:
     shell.zmuled.start()
     client = shell.zmuled.client(outbox_messages=20_000)
     for _ in range(10_000):
-        client._send("signal:9", b"", False, None, None)
+        client._post(plain("signal:9"), b"")
     client.flush()
     assert shell.run("zmule", "signal", "9") == (75, "", "zmule: signal 9 waits 10000 times already\n")
 

@@ -119,7 +119,7 @@ def acknowledge_in_a_new_epoch(patch: pytest.MonkeyPatch) -> None:
     def drop(self: Inbox, delivery: Delivery, ids: list[int]) -> None:
         self._held.pop(delivery.id, None)
         ids.append(delivery.id)
-        self._news = True
+        self.news = True
 
     patch.setattr(Inbox, "_drop", drop)
     take_acks_of_anybody(patch)

@@ -101,9 +101,9 @@ def test_pauses_between_attempts_grow() -> None:
 def test_a_greeting_without_an_answer_breaks_the_connection() -> None:
     box = outbox()
     box.outgoing(0.0)
-    assert box.next_deadline(0.0) == 5.0
-    assert not box.broken(4.9)
-    assert box.broken(5.0)
+    assert box.next_deadline(0.0) == 0.5
+    assert not box.broken(0.4)
+    assert box.broken(0.5)
 
 
 def test_a_refusal_is_final() -> None:
@@ -170,9 +170,8 @@ def test_what_was_sent_is_sent_again_on_the_next_connection() -> None:
     box.receive(welcome_client(), 1.0)
     assert box.outgoing(1.0) == []  # not before the broker has said what it has
     box.receive(Confirm(0, ()), 1.0)
-    (put,) = box.outgoing(1.0)
-    assert isinstance(put, Put)
-    assert (put.first, put.batches[0].bodies) == (1, ("a", "b"))
+    puts = [frame for frame in box.outgoing(1.0) if isinstance(frame, Put)]
+    assert [(put.first, put.batches[0].bodies) for put in puts] == [(1, ("a",)), (2, ("b",))]
 
 
 def test_what_cannot_travel_is_refused_at_once() -> None:

@@ -18,6 +18,7 @@ from zmule.core.queues import Dead, Message
 from zmule.core.terms import Terms
 from zmule.errors import ConfigError
 from zmule.stores import Changes, Lost, Recovery, Saved, Store, open_store
+from zmule.stores.memory import MemoryStore
 
 NOTHING = Recovery([], [], [], {}, 1)
 
@@ -27,7 +28,7 @@ class Place:
 
     def __init__(self, url: str) -> None:
         self.url = url
-        self.store = open_store(url)
+        self.store: Store = MemoryStore() if url == "memory:" else open_store(url)
 
     def reopen(self) -> Store:
         if self.url != "memory:":
@@ -68,6 +69,18 @@ def place(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Place]:
 def test_new_store_is_empty(place: Place) -> None:
     assert place.store.recover() == NOTHING
     assert place.reopen().recover() == NOTHING
+
+
+def test_store_of_a_broker_without_a_file_answers_at_once_and_keeps_nothing() -> None:
+    store = open_store("memory:")
+    store.save(Changes(1, messages=[message(1)]))
+    store.save(Changes(removed=[1]))
+    assert store.completed() == [Saved(1)]
+    assert store.completed() == []
+    assert store.recover() == NOTHING
+    store.close()
+    with pytest.raises(ValueError, match="closed"):
+        store.save(Changes(2))
 
 
 @pytest.mark.parametrize(

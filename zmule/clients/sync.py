@@ -1,11 +1,4 @@
-"""The client for threads.
-
-There is no thread behind it for calls that wait: whoever calls drives the connection itself, so that a
-confirmed send costs one round trip and no change of threads. While one thread drives, others that come
-add to the outbox, wake it up so that it sends what they added, and wait for their answer; when the
-driver has its own, the next takes over. Only sends that do not wait need somebody to carry them: a
-`pump` thread that lives while there are any.
-"""
+"""The client for threads: what a user calls. `zmule.clients.driver` carries it out."""
 
 from __future__ import annotations
 
@@ -13,20 +6,18 @@ import atexit
 import contextlib
 import os
 import sys
-import threading
 import time
 import weakref
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable
+from functools import lru_cache
 from types import TracebackType
 from typing import TYPE_CHECKING, Any
 
-import zmq
-
 from zmule import process
+from zmule.clients.driver import Driver
 from zmule.clients.lock import Lock, thread_number
-from zmule.connection import READ, Bell, Connection
-from zmule.core.frames import Body, Headers, Options
-from zmule.core.outbox import Outbox
+from zmule.core.frames import Body, Headers
+from zmule.core.outbox import Envelope, Outbox, plain, seal
 from zmule.core.questions import expect
 from zmule.core.queues import ANY, check_signal, farm_queue, mule_queue, signal_queue
 from zmule.core.terms import wished
@@ -39,7 +30,6 @@ if TYPE_CHECKING:
 
 DEFAULT_TIMEOUT = 5.0
 CLOSE_TIMEOUT = 5.0
-DRIVER_MAX_WAIT = 3600.0
 
 
 class Client:
@@ -79,18 +69,12 @@ class Client:
         self._outbox = Outbox(
             os.urandom(16), most_messages=most_messages, most_bytes=most_bytes, pid=os.getpid()
         )
-        self._mutex = threading.Lock()
-        self._changed = threading.Condition(self._mutex)
-        self._driving = False
-        self._pump: threading.Thread | None = None
-        self._connection = Connection(self.endpoint, self._outbox)
-        self._bell = Bell()
+        self._driver = Driver(self.endpoint, self._outbox)
 
     def after_fork(self) -> None:
         """In the child: leave the parent's connection alone, and begin anew."""
         if not self._closed:
-            self._connection.abandon()
-            self._bell.close()
+            self._driver.abandon()
             self._begin()
 
     # What a user calls.
@@ -131,8 +115,12 @@ class Client:
         """
         if type(mule) is not int or mule < 0:
             raise ValueError(f"a mule's number is 0 or more, not {mule!r}")
-        options = wished(delay, at, ttl)
-        return self._send(mule_queue(mule) if mule else ANY, message, wait, headers, timeout, options)
+        envelope = to_mule(mule)
+        if headers is not None or delay is not None or at is not None or ttl is not None:
+            envelope = seal(envelope.queue, headers, wished(delay, at, ttl))
+        if wait or timeout is not None:
+            return self._send(envelope, message, wait, timeout)
+        return self._post(envelope, message)
 
     def farm_msg(
         self,
@@ -150,7 +138,12 @@ class Client:
 
         Args, returns and errors are those of `mule_msg`, and `UnknownFarm`.
         """
-        return self._send(farm_queue(farm), message, wait, headers, timeout, wished(delay, at, ttl))
+        envelope = plain(farm_queue(farm))
+        if headers is not None or delay is not None or at is not None or ttl is not None:
+            envelope = seal(envelope.queue, headers, wished(delay, at, ttl))
+        if wait or timeout is not None:
+            return self._send(envelope, message, wait, timeout)
+        return self._post(envelope, message)
 
     def signal(self, number: int, *, timeout: float | None = None) -> None:
         """Raise a signal: every process that it is for runs its handler once. Stands for `uwsgi.signal`.
@@ -163,7 +156,7 @@ class Client:
             QueueFull: it waits too many times already.
             BrokerUnavailable: the broker did not answer in time. It may have been raised.
         """
-        self._send(signal_queue(check_signal(number)), b"", True, None, timeout, patient=False)
+        self._send(plain(signal_queue(check_signal(number))), b"", True, timeout, patient=False)
 
     def call(self, function: str, readers: str, arguments: bytes, *, timeout: float | None = None) -> None:
         """Have a function run by a mule that has registered it: what `@mulefunc` is made of.
@@ -174,7 +167,7 @@ class Client:
             arguments: what it is called with, as bytes.
             timeout: seconds to wait for the broker, default the client's own.
         """
-        self._send(f"call:{function}:{readers}", arguments, True, None, timeout)
+        self._send(Envelope(f"call:{function}:{readers}"), arguments, True, timeout)
 
     def lock(self, name: int | str = 0, *, timeout: float | None = None, blocking: bool = True) -> Lock:
         """Return a lock, to be used by `with`. Stands for `uwsgi.lock`.
@@ -194,15 +187,15 @@ class Client:
         """Hold a lock; `Lock.acquire` tells the rest."""
         wait = -1.0 if timeout is None else float(timeout)
         token = expect(int, self._ask("lock", name, thread_number(), wait, blocking, patience=timeout))
-        with self._mutex:
+        with self._driver.mutex:
             self._outbox.holds += 1
-            self._carry()
+            self._driver.look_after()
         return token
 
     def release_lock(self, name: int | str) -> None:
         """Let go of a lock; `Lock.release` tells the rest."""
         self._ask("unlock", name, thread_number())
-        with self._mutex:
+        with self._driver.mutex:
             self._outbox.holds = max(0, self._outbox.holds - 1)
 
     def flush(self, timeout: float | None = None) -> None:
@@ -218,9 +211,9 @@ class Client:
             BrokerUnavailable: some are still unconfirmed. They stay in the outbox.
         """
         limit = self.timeout if timeout is None else timeout
-        with self._mutex:
+        with self._driver.mutex:
             while left := self._outbox.unconfirmed():
-                if not self._wait(lambda left=left: self._outbox.unconfirmed() < left, limit):  # type: ignore[misc]
+                if not self._driver.wait(lambda left=left: self._outbox.unconfirmed() < left, limit):  # type: ignore[misc]
                     raise self._unfinished(limit, left)
             count, refusals = self._outbox.failures_since()
         if count:
@@ -333,17 +326,9 @@ class Client:
             self._end()
 
     def _end(self) -> None:
-        with self._mutex:
-            if self._closed:
-                return
+        if not self._closed:
             self._closed = True
-            self._ring()
-            self._changed.notify_all()
-            self._changed.wait_for(lambda: not self._driving)
-            self._connection.close()
-            self._bell.close()
-        if self._pump is not None:
-            self._pump.join()
+            self._driver.close()
 
     def __enter__(self) -> Client:
         return self
@@ -371,33 +356,43 @@ class Client:
             return QueueFull(f"{left} messages wait for room: {reason}")
         return self._unavailable(limit, f"{left} messages are unconfirmed")
 
+    def _post(self, envelope: Envelope, message: Body) -> bool:
+        """Have a message sent that nobody waits for: the short way, for what is small and fits."""
+        if type(message) is str:
+            size = len(message) if message.isascii() else len(message.encode())
+        elif type(message) is bytes:
+            size = len(message)
+        else:
+            raise TypeError(f"a message is str or bytes, not {type(message).__name__}")
+        outbox = self._outbox
+        if size > outbox.small or len(outbox.posted) >= outbox.spare:
+            return self._send(envelope, message, False, None)
+        outbox.posted.append((envelope, message, size, outbox.confirmed))
+        if not self._driver.awake:
+            self._driver.stir()
+        return True
+
     def _send(
-        self,
-        queue: str,
-        message: Body,
-        wait: bool,
-        headers: Headers | None,
-        timeout: float | None,
-        options: Options | None = None,
-        *,
-        patient: bool = True,
+        self, envelope: Envelope, message: Body, wait: bool, timeout: float | None, *, patient: bool = True
     ) -> bool:
         if type(message) is not str and type(message) is not bytes:
             raise TypeError(f"a message is str or bytes, not {type(message).__name__}")
         limit = self.timeout if timeout is None else timeout
         until = time.monotonic() + limit if patient and timeout is not None else None
-        with self._mutex:
+        driver, outbox = self._driver, self._outbox
+        queue, headers, options = envelope
+        with driver.mutex:
             self._connect(limit)
-            if not self._outbox.fits() and not self._wait(self._outbox.fits, limit):
-                raise QueueFull(f"the outbox is full: {self._outbox.unconfirmed()} messages are unconfirmed")
-            ticket = self._outbox.put(queue, message, headers, awaited=wait, options=options, until=until)
+            if not (outbox.fits() or driver.wait(outbox.roomy, limit) or outbox.fits()):
+                raise QueueFull(f"the outbox is full: {outbox.unconfirmed()} messages are unconfirmed")
+            ticket = outbox.put(queue, message, headers, awaited=wait, options=options, until=until)
             if not wait:
-                self._carry()
+                driver.exchange()
+                driver.look_after()
                 return True
-            self._ring()
-            if not self._wait(lambda: self._outbox.answered(ticket), limit):
-                raise self._outbox.abandon(ticket) or self._unavailable(limit, "the message is unconfirmed")
-            error = self._outbox.outcome(ticket)
+            if not driver.wait(lambda: outbox.answered(ticket), limit):
+                raise outbox.abandon(ticket) or self._unavailable(limit, "the message is unconfirmed")
+            error = outbox.outcome(ticket)
         if error is not None:
             raise error
         return True
@@ -407,13 +402,12 @@ class Client:
     ) -> Any:
         """Ask the broker, and wait for its answer: `patience` seconds more than for others, None for ever."""
         limit = self.timeout if timeout is None else timeout
-        with self._mutex:
+        with self._driver.mutex:
             self._connect(limit)
             questions = self._outbox.questions
             request = questions.ask(what, arguments)
-            self._ring()
             try:
-                while not self._wait(lambda: questions.answered(request), limit + (patience or 0)):
+                while not self._driver.wait(lambda: questions.answered(request), limit + (patience or 0)):
                     if patience is not None or self._outbox.state != "up":
                         raise self._unavailable(limit, f"no answer to {what!r}")
             except BaseException:
@@ -429,80 +423,24 @@ class Client:
         return answer.value
 
     def _connected(self, timeout: float | None) -> None:
-        with self._mutex:
+        with self._driver.mutex:
             self._connect(self.timeout if timeout is None else timeout)
 
     def _connect(self, limit: float) -> None:
         """Have been welcomed once: only then the broker's limits are known."""
-        if self._closed:
-            raise ZmuleError("this client is closed")
-        if not self._outbox.max_message and not self._wait(lambda: self._outbox.max_message > 0, limit):
+        self._driver.check()
+        outbox = self._outbox
+        if not outbox.max_message and not self._driver.wait(lambda: outbox.max_message > 0, limit):
             raise self._unavailable(limit, "nobody answers")
 
     def _unavailable(self, limit: float, what: str) -> BrokerUnavailable:
         return BrokerUnavailable(f"no broker within reach at {self.endpoint} for {limit:g} s: {what}")
 
-    # Driving the connection. All of it is called with the mutex held.
 
-    def _wait(self, done: Callable[[], bool], limit: float) -> bool:
-        """Drive the connection, or let another thread, until `done()`; return False after `limit` seconds."""
-        deadline = time.monotonic() + limit
-        while not done():
-            if self._outbox.error is not None:
-                raise self._outbox.error
-            if self._closed:
-                raise ZmuleError("the client was closed meanwhile")
-            left = deadline - time.monotonic()
-            if left <= 0:
-                return False
-            if self._driving:
-                self._changed.wait(left)
-            else:
-                self._drive(left)
-        return True
-
-    def _drive(self, left: float) -> None:
-        """Send what there is, wait for something to come, take it in."""
-        now = time.monotonic()
-        self._driving = True
-        try:
-            flags = self._connection.transmit(now)
-            due = self._outbox.next_deadline(now)
-            wait = left if due is None else max(0.0, min(left, due - now))
-            sockets = [(self._connection.socket, flags), (self._bell.descriptor, READ)]
-            self._mutex.release()
-            try:
-                zmq.zmq_poll(sockets, int(wait * 1000) + 1)  # type: ignore[arg-type]  # it takes descriptors
-            finally:
-                self._mutex.acquire()
-            self._bell.silence()
-            self._connection.take_in(time.monotonic())
-        finally:
-            self._driving = False
-            self._changed.notify_all()
-
-    def _ring(self) -> None:
-        """Wake up the thread that drives, so that it sends what was added."""
-        if self._driving:
-            self._bell.ring()
-
-    def _carry(self) -> None:
-        """See to it that a message nobody waits for gets sent."""
-        if self._pump is None:
-            self._pump = threading.Thread(target=self._pumping, name="zmule-pump", daemon=True)
-            self._pump.start()
-        elif self._outbox.unconfirmed() <= 1:
-            self._changed.notify_all()
-        self._ring()
-
-    def _pumping(self) -> None:
-        with self._mutex:
-            while not self._closed and self._outbox.error is None:
-                if not self._outbox.expecting():
-                    self._changed.wait()
-                    continue
-                with contextlib.suppress(ZmuleError):
-                    self._wait(lambda: not self._outbox.expecting(), DRIVER_MAX_WAIT)
+@lru_cache(maxsize=4096)
+def to_mule(mule: int) -> Envelope:
+    """Return the envelope of messages with nothing but a mule's number, or 0 for any mule."""
+    return plain(mule_queue(mule) if mule else ANY)
 
 
 _clients: weakref.WeakSet[Client] = weakref.WeakSet()

@@ -309,10 +309,10 @@ def stop() -> bool:
 
 def _receive(mule: Any, sources: int, timeout: float) -> bytes | None:
     try:
-        delivery = mule.receive(sources, None if timeout < 0 else timeout, interruptible=True)
+        arrival = mule.receive(sources, None if timeout < 0 else timeout, interruptible=True)
     except Interrupted:
         return None
-    return as_bytes(delivery.body) if delivery is not None else None
+    return as_bytes(arrival[1]) if arrival is not None else None
 
 
 def _send(send: Callable[[], bool]) -> bool:

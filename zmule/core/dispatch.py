@@ -383,6 +383,10 @@ def _head(queue: Queue) -> int:
 
 def _pack(messages: list[Message]) -> tuple[Parcel, ...]:
     """Return the messages as parcels: runs of the same queue, attempt and headers."""
+    ids, names, bodies, attempts, _, headers, _ = zip(*messages, strict=True)
+    alike = (names.count(names[0]), attempts.count(attempts[0]), headers.count(None))
+    if alike == (len(ids),) * 3:  # as it is most often, and then quick to tell
+        return (Parcel(names[0], attempts[0], ids, bodies, None),)
     parcels = []
     for (name, attempt, _), run in groupby(messages, key=_kind):
         ids, _, bodies, _, _, headers, _ = zip(*run, strict=True)

@@ -17,6 +17,7 @@ from itertools import repeat
 from typing import Any, NamedTuple
 
 from zmule.core.frames import (
+    EVERY_SOURCE,
     SIGNAL,
     SOURCES,
     Answer,
@@ -46,15 +47,46 @@ from zmule.errors import ProtocolError
 SIGNAL_BUFFER = "signal:"
 
 
-class Delivery(NamedTuple):
-    """One message in a mule's hands."""
+class Lot(NamedTuple):
+    """What messages that came in one parcel have in common."""
 
     epoch: int
-    id: int
     queue: str
+    source: int
     attempt: int
-    body: Body
     headers: Headers | None
+
+
+Arrival = tuple[int, Body, Lot]
+"""A message that has come to a mule, as it lies in the buffer: a plain tuple, for there are many."""
+
+
+class Delivery(NamedTuple):
+    """The same, with names: one message in a mule's hands."""
+
+    id: int
+    body: Body
+    lot: Lot
+
+    @property
+    def epoch(self) -> int:
+        """The epoch in which it came."""
+        return self.lot.epoch
+
+    @property
+    def queue(self) -> str:
+        """The queue that it came from."""
+        return self.lot.queue
+
+    @property
+    def attempt(self) -> int:
+        """Which delivery of the message it is, from 1."""
+        return self.lot.attempt
+
+    @property
+    def headers(self) -> Headers | None:
+        """What its sender let travel along."""
+        return self.lot.headers
 
 
 class Waiter:
@@ -72,6 +104,10 @@ class Waiter:
 
 class Inbox(Link):
     """A mule's session.
+
+    Attributes:
+        acks: what was finished and not reported yet.
+        news: whether there is something to report.
 
     Args:
         session: 16 random bytes.
@@ -103,15 +139,15 @@ class Inbox(Link):
         self.gone = False
         self.program = program
         self._pid, self._token = pid, token
-        self._buffers: dict[str, deque[Delivery]] = {}
-        self._sources: list[tuple[int, deque[Delivery]]] = []
+        self._buffers: dict[str, deque[Arrival]] = {}
+        self._sources: dict[int, list[deque[Arrival]]] = {}
         self._waiters: dict[Waiter, None] = {}
-        self._acks: list[int] = []
+        self.acks: list[int] = []
         self._nacks: dict[tuple[float | None, bool], list[int]] = {}
         self._returns: list[int] = []
         self._recalled = False
         self._received = dict.fromkeys(SOURCES, 0)
-        self._news = False
+        self.news = False
         self._settled = self._settled_said = False
         self._held: dict[int, float] = {}
         self._leaving = self._left = False
@@ -122,6 +158,21 @@ class Inbox(Link):
         self._probe = 0
 
     # What the mule's threads do.
+
+    def advance(self, last: Arrival | None, bits: int, now: float) -> Arrival | None:
+        """Acknowledge what a thread has finished, and start on the next buffered message for it, if any."""
+        if last is not None:
+            id, _, lot = last
+            if lot[0] == self.epoch and self._held.pop(id, None) is not None:
+                self.acks.append(id)
+                self.news = True
+        for buffer in self._sources.get(bits, ()):
+            if buffer:
+                arrival = buffer.popleft()
+                self._held[arrival[0]] = now
+                self.news = True
+                return arrival
+        return None
 
     def wait(self, waiter: Waiter, *, probe: bool = False) -> None:
         """Give the thread a buffered message, or let it wait for the next.
@@ -135,53 +186,56 @@ class Inbox(Link):
                 self._probe += 1
                 self._probes[self._probe] = waiter
                 self._unprobed.append(self._probe)
-        self._news = True
+        self.news = True
 
     def next(self, bits: int) -> Delivery | None:
         """Return the next buffered message from these sources, if there is one."""
-        for source, buffer in self._sources:
-            if buffer and bits & source:
-                return buffer.popleft()
+        for buffer in self._sources.get(bits, ()):
+            if buffer:
+                return Delivery(*buffer.popleft())
         return None
 
     def leave(self, waiter: Waiter) -> None:
         """The thread waits no longer."""
         if waiter in self._waiters:
             del self._waiters[waiter]
-            self._news = True
+            self.news = True
 
-    def start(self, delivery: Delivery, now: float) -> None:
+    def start(self, arrival: Arrival, now: float) -> None:
         """A thread begins to work on a message."""
-        if delivery.epoch == self.epoch:
-            self._held[delivery.id] = now
+        id, _, lot = arrival
+        if lot.epoch == self.epoch:
+            self._held[id] = now
 
-    def give_back(self, delivery: Delivery) -> None:
+    def give_back(self, arrival: Arrival) -> None:
         """Nobody will work on a message that a thread was given."""
-        if delivery.epoch == self.epoch:
-            self._returns.append(delivery.id)
-            self._news = True
+        id, _, lot = arrival
+        if lot.epoch == self.epoch:
+            self._returns.append(id)
+            self.news = True
 
-    def finish(self, delivery: Delivery) -> None:
+    def finish(self, arrival: Arrival) -> None:
         """The work is done: acknowledge the message."""
-        self._drop(delivery, self._acks)
+        self._drop(arrival, self.acks)
 
-    def fail(self, delivery: Delivery, *, delay: float | None = None, dead: bool = False) -> None:
+    def fail(self, arrival: Arrival, *, delay: float | None = None, dead: bool = False) -> None:
         """The work came to nothing: let the message be delivered again.
 
         Args:
             delay: after how many seconds, None for the broker's own pause.
             dead: whether to make a dead letter of it instead.
         """
-        self._drop(delivery, self._nacks.setdefault((delay, dead), []))
+        self._drop(arrival, self._nacks.setdefault((delay, dead), []))
 
-    def _drop(self, delivery: Delivery, ids: list[int]) -> None:
-        if delivery.epoch == self.epoch and self._held.pop(delivery.id, None) is not None:
-            ids.append(delivery.id)
-            self._news = True
+    def _drop(self, arrival: Arrival, ids: list[int]) -> None:
+        id, _, lot = arrival
+        if lot.epoch == self.epoch and self._held.pop(id, None) is not None:
+            ids.append(id)
+            self.news = True
 
     def ask(self, what: str, *arguments: Any) -> int:
         """Put a question to the broker; return the number of its answer in `questions`."""
-        self._news = True
+        self.news = True
         return self.questions.ask(what, arguments)
 
     def want(self, what: str, *arguments: Any) -> None:
@@ -201,15 +255,15 @@ class Inbox(Link):
     def _remind(self) -> None:
         for what, *arguments in self._wants:
             self.questions.remind(what, tuple(arguments))
-        self._news = True
+        self.news = True
 
     def settle(self) -> None:
         """The application is loaded: what reads messages in it has begun to by now."""
-        self._settled = self._news = True
+        self._settled = self.news = True
 
     def bid_farewell(self) -> None:
         """Leave for good, and give back what no thread has started; `gone` tells when that is done."""
-        self._leaving = self._news = True
+        self._leaving = self.news = True
 
     # What the link does.
 
@@ -238,8 +292,11 @@ class Inbox(Link):
             raise ProtocolError("Welcome: farms or publish is not what it should be")
         self.epoch = frame.epoch
         self._buffers = {name: deque() for name in self._reads()}
-        self._sources = [(source_of(name), buffer) for name, buffer in self._buffers.items()]
-        self._acks, self._nacks, self._returns = [], {}, []
+        self._sources = {
+            bits: [buffer for name, buffer in self._buffers.items() if source_of(name) & bits]
+            for bits in range(1, EVERY_SOURCE + 1)
+        }
+        self.acks, self._nacks, self._returns = [], {}, []
         self._received = dict.fromkeys(SOURCES, 0)
         self._held = {}
         self._settled_said = self._left = False
@@ -252,9 +309,9 @@ class Inbox(Link):
             buffer.clear()
 
     def work(self, now: float) -> list[Frame]:
-        if not self._news or self._left:
+        if not self.news or self._left:
             return []
-        self._news = False
+        self.news = False
         frames: list[Frame] = [*self.questions.unsent()]
         frames += self._failures()
         if self._leaving:  # and gets nothing more, as it might for a report
@@ -262,7 +319,7 @@ class Inbox(Link):
             self._left = True
         else:
             frames += self._turn(now)
-        self._acks, self._nacks, self._returns = [], {}, []
+        self.acks, self._nacks, self._returns = [], {}, []
         self._recalled = False
         return frames
 
@@ -287,16 +344,16 @@ class Inbox(Link):
         return frames
 
     def _bye(self) -> Bye:
-        unstarted = (*self._returns, *(each.id for buffer in self._buffers.values() for each in buffer))
+        unstarted = (*self._returns, *(each[0] for buffer in self._buffers.values() for each in buffer))
         for buffer in self._buffers.values():
             buffer.clear()
-        return Bye(self.epoch, tuple(self._acks), unstarted, tuple(self._received.values()))
+        return Bye(self.epoch, tuple(self.acks), unstarted, tuple(self._received.values()))
 
     def _report(self) -> Report:
         waits = Counter(waiter.bits for waiter in self._waiters)
         return Report(
             self.epoch,
-            tuple(self._acks),
+            tuple(self.acks),
             tuple(self._received.values()),
             tuple(waits.items()),
             self._unstarted(),
@@ -336,24 +393,18 @@ class Inbox(Link):
         if buffer is None:
             raise ProtocolError(f"Deliver: this mule does not read {parcel.queue!r}")
         self._received[source] += len(parcel.ids)
-        deliveries = map(
-            Delivery,
-            repeat(self.epoch),
-            parcel.ids,
-            repeat(parcel.queue),
-            repeat(parcel.attempt),
-            parcel.bodies,
-            repeat(parcel.headers),
-        )
-        for delivery in deliveries:
-            waiter = self._match(source) if self._waiters else None
-            if waiter is None:
-                buffer.append(delivery)
-                self._news = True
-            else:
-                del self._waiters[waiter]
-                waiter.delivery = delivery
-                waiter.wake()
+        lot = Lot(self.epoch, parcel.queue, source, parcel.attempt, parcel.headers)
+        arrivals = zip(parcel.ids, parcel.bodies, repeat(lot), strict=False)
+        while self._waiters and (waiter := self._match(source)) is not None:
+            arrival = next(arrivals, None)
+            if arrival is None:
+                return
+            del self._waiters[waiter]
+            waiter.delivery = Delivery(*arrival)
+            waiter.wake()
+        before = len(buffer)
+        buffer.extend(arrivals)
+        self.news = self.news or len(buffer) > before
 
     def _match(self, source: int) -> Waiter | None:
         """Return the thread that has waited longest among the least choosy-to-spare: those that wait for
@@ -365,11 +416,11 @@ class Inbox(Link):
         return sum(map(len, self._buffers.values()))
 
     def _give_back(self, most: int) -> None:
-        self._recalled = self._news = True
+        self._recalled = self.news = True
         for buffer in reversed(self._buffers.values()):
             while buffer and len(self._returns) < most:
-                self._returns.append(buffer.pop().id)
-                self._news = True
+                self._returns.append(buffer.pop()[0])
+                self.news = True
 
 
 def _texts(value: Any) -> bool:

@@ -14,6 +14,7 @@ from __future__ import annotations
 
 from collections import Counter, deque
 from collections.abc import Iterator
+from itertools import takewhile
 from math import inf
 from typing import NamedTuple
 
@@ -122,11 +123,12 @@ class Lanes:
 
     # What the broker says.
 
-    def accepted(self, sequence: int) -> None:
-        """A message is kept, if it was one that may wait."""
-        waiting = self._land(sequence)
-        if waiting is not None:
-            self._open.discard(waiting.ticket)
+    def accepted(self, upto: int) -> None:
+        """All up to that number that was not refused is kept."""
+        for sequence in list(takewhile(lambda sequence: sequence <= upto, self._flying)):
+            waiting = self._land(sequence)
+            if waiting is not None:
+                self._open.discard(waiting.ticket)
 
     def refused(self, refusal: Refusal) -> bool:
         """Let a refused message go back to its lane, if it is one that may wait; return whether it is."""

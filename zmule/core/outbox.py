@@ -1,8 +1,10 @@
 """A client's session: messages are numbered, kept until the broker has answered for them, and sent again.
 
-What is in `_unsent` goes out in frames of many messages; what was sent stays in `_sent` until a
-`Confirm` covers it. After a reconnect the broker's first word is a `Confirm` of all that it has, and the
-rest is sent once more with the same numbers: nothing is lost and nothing counts twice.
+Messages that nobody waits for are posted: appended to `posted` by any thread, without a mutex, and
+numbered by `absorb`, many at a time. What is numbered is in `_unsent` and goes out in frames of many
+messages; a frame that was sent stays in `_sent` until a `Confirm` covers it. After a reconnect the
+broker's first word is a `Confirm` of all that it has, and the rest is sent once more as the same frames:
+nothing is lost and nothing counts twice.
 
 A message that may wait for room in its queue can be refused several times, and gets another number each
 time: see `zmule.core.lanes`. What names it here is its ticket; that of any other message is its number.
@@ -11,9 +13,10 @@ time: see `zmule.core.lanes`. What names it here is its ticket; that of any othe
 from __future__ import annotations
 
 from collections import deque
+from functools import lru_cache
 from itertools import groupby
 from operator import itemgetter
-from typing import Any
+from typing import Any, NamedTuple
 
 from zmule.core.frames import (
     Answer,
@@ -39,8 +42,40 @@ FRAME_BYTES = 1 << 20
 MAX_FAILURES = 1000
 """Refusals of messages that nobody waits for are kept for `flush` up to this many; the rest is counted."""
 
-Entry = tuple[int, str, Body, Headers | None, int, Options | None, int]
-"""(sequence number, queue, body, headers, size in bytes, options, up to where all was answered by then)"""
+
+class Envelope(NamedTuple):
+    """What messages of one batch have in common."""
+
+    queue: str
+    headers: Headers | None = None
+    options: Options | None = None
+
+
+@lru_cache(maxsize=4096)
+def plain(queue: str) -> Envelope:
+    """Return the envelope of messages with nothing but a queue: always the same one.
+
+    Raises:
+        WrongValue: the queue's name cannot travel.
+    """
+    check_envelope(queue, None)
+    return Envelope(queue)
+
+
+def seal(queue: str, headers: Headers | None, options: Options | None) -> Envelope:
+    """Return the envelope of messages.
+
+    Raises:
+        WrongValue: the queue's name or the headers cannot travel.
+    """
+    if headers is None and options is None:
+        return plain(queue)
+    check_envelope(queue, headers)
+    return Envelope(queue, headers, options)
+
+
+Entry = tuple[Envelope, Body, int, int]
+"""(envelope, body, size in bytes, up to where all was answered by then)"""
 
 
 class Outbox(Link):
@@ -53,6 +88,8 @@ class Outbox(Link):
         pid: the client's process, for status.
 
     Attributes:
+        posted: messages that nobody waits for, in order; of `small` bytes at most, and `spare` at a time.
+        confirmed: all up to that number are answered for.
         holds: how many locks the client holds; while there are any, it must show that it lives.
     """
 
@@ -65,10 +102,13 @@ class Outbox(Link):
         self.confirmed = 0
         self.failures: deque[Refusal] = deque()
         self.failed = 0
-        self._last = self._refused_last = 0
+        self.posted: deque[Entry] = deque()
+        self.small = self.spare = 0
+        self._last = self._framed = self._refused_last = 0
         self._bytes = 0
         self._unsent: deque[Entry] = deque()
-        self._sent: deque[Entry] = deque()
+        self._again: deque[tuple[Put, int, int]] = deque()
+        self._sent: deque[tuple[Put, int, int]] = deque()
         self._resuming = False
         self._awaited: set[int] = set()
         self._refused: dict[int, ZmuleError] = {}
@@ -100,12 +140,13 @@ class Outbox(Link):
             WrongValue: the queue's name or the headers cannot travel.
             UnicodeEncodeError: a text that UTF-8 cannot write.
         """
-        check_envelope(queue, headers)
+        envelope = seal(queue, headers, options)
         size = byte_size(body)
         if size > self.max_message:
             raise too_large(size, self.max_message)
+        self.absorb()
         if until is None:
-            ticket = self._number(queue, body, headers, size, options)
+            ticket = self._number((envelope, body, size, self.confirmed))
         else:
             ticket = self._lanes.ticket()
             self._line_up(Waiting(ticket, queue, body, headers, options, size, until))
@@ -113,12 +154,22 @@ class Outbox(Link):
             self._awaited.add(ticket)
         return ticket
 
-    def _number(
-        self, queue: str, body: Body, headers: Headers | None, size: int, options: Options | None
-    ) -> int:
+    def absorb(self) -> bool:
+        """Number what was posted; return whether there was something."""
+        posted = self.posted
+        entries = [posted.popleft() for _ in range(len(posted))]
+        if entries:
+            self._last += len(entries)
+            self._bytes += sum(map(itemgetter(2), entries))
+            self._unsent.extend(entries)
+        room = self.most_messages - self.unconfirmed() if self._fits_bytes() else 0
+        self.spare = max(0, min(FRAME_MESSAGES, room))
+        return bool(entries)
+
+    def _number(self, entry: Entry) -> int:
         self._last += 1
-        self._bytes += size
-        self._unsent.append((self._last, queue, body, headers, size, options, self.confirmed))
+        self._bytes += entry[2]
+        self._unsent.append(entry)
         return self._last
 
     def _line_up(self, waiting: Waiting) -> None:
@@ -129,12 +180,20 @@ class Outbox(Link):
 
     def _go(self, waiting: Waiting) -> None:
         _, queue, body, headers, options, size, _ = waiting
-        self._lanes.sent(self._number(queue, body, headers, size, options), waiting)
+        entry = Envelope(queue, headers, options), body, size, self.confirmed
+        self._lanes.sent(self._number(entry), waiting)
 
     def fits(self) -> bool:
         """Return whether the outbox takes one more message."""
-        size = self._bytes + self._lanes.bytes
-        return self.unconfirmed() < self.most_messages and size < self.most_bytes
+        return self.unconfirmed() < self.most_messages and self._fits_bytes()
+
+    def roomy(self) -> bool:
+        """Return whether it takes a frame full: what to wait for once it was full, or each would be short."""
+        spare = self.most_messages - self.unconfirmed()
+        return spare >= min(FRAME_MESSAGES, self.most_messages // 2) and self.fits()
+
+    def _fits_bytes(self) -> bool:
+        return self._bytes + self._lanes.bytes < self.most_bytes
 
     def answered(self, ticket: int) -> bool:
         """Return whether a message has been answered for."""
@@ -168,11 +227,7 @@ class Outbox(Link):
 
     def unconfirmed(self) -> int:
         """Return how many messages have no answer yet."""
-        return len(self._unsent) + len(self._sent) + len(self._lanes)
-
-    def unsent(self) -> int:
-        """Return how many messages have not been sent on this connection."""
-        return len(self._unsent)
+        return self._last - self.confirmed + len(self.posted) + len(self._lanes)
 
     # What the link does.
 
@@ -180,17 +235,18 @@ class Outbox(Link):
         return {"floor": self.confirmed, "pid": self._pid}
 
     def expecting(self) -> bool:
-        return bool(self._sent or self._unsent or self.questions or self.holds or self._lanes)
+        return bool(self._last > self.confirmed or self.questions or self.holds or self._lanes)
 
     def welcomed(self, frame: Welcome) -> None:
         self.max_message = detail(frame.details, "max_message", int)
         if self.max_message < 1:
             raise ProtocolError(f"Welcome: max_message is {self.max_message}")
         self.ping_after = min(self.ping_after, span(frame.details, "heartbeat"))
+        self.small = min(self.max_message, self.most_bytes // self.most_messages)
         self._resuming = True
 
     def lost(self) -> None:
-        self._unsent.extendleft(reversed(self._sent))
+        self._again.extendleft(reversed(self._sent))
         self._sent.clear()
         self.questions.again()
         self.holds = 0
@@ -205,8 +261,12 @@ class Outbox(Link):
                 self._go(waiting)
             self._note_over()
         frames: list[Frame] = [*self.questions.unsent()]
-        while self._unsent and not self._resuming:
-            frames.append(self._frame())
+        if not self._resuming:
+            while self._again:
+                frames.append(self._again[0][0])
+                self._sent.append(self._again.popleft())
+            while self._unsent:
+                frames.append(self._frame())
         return frames
 
     def take(self, frame: Frame) -> None:
@@ -224,16 +284,32 @@ class Outbox(Link):
         Its floor tells the broker what the sender knew when it numbered them: what it numbered before it
         knew of a refusal is sent apart from what it numbered afterwards.
         """
-        entries: list[Entry] = []
-        size, floor = 0, self._unsent[0][6]
-        knew = floor >= self._refused_last
-        while self._unsent and len(entries) < FRAME_MESSAGES:
-            size += self._unsent[0][4]
-            if entries and (size > FRAME_BYTES or (self._unsent[0][6] >= self._refused_last) != knew):
-                break
-            entries.append(self._unsent.popleft())
-        self._sent.extend(entries)
-        return Put(entries[0][0], self.confirmed if knew else floor, tuple(_batches(entries)))
+        unsent = self._unsent
+        entries = [unsent.popleft() for _ in range(min(FRAME_MESSAGES, len(unsent)))]
+        envelopes, bodies, sizes, floors = zip(*entries, strict=True)
+        floor = min(floors)
+        if sum(sizes) > FRAME_BYTES or floor < self._refused_last:
+            fits = self._fitting(sizes, floors)
+            unsent.extendleft(reversed(entries[fits:]))
+            entries, envelopes, bodies = entries[:fits], envelopes[:fits], bodies[:fits]
+            sizes, floor = sizes[:fits], min(floors[:fits])
+        put = Put(
+            self._framed + 1,
+            floor if floor < self._refused_last else self.confirmed,
+            _batches(envelopes, bodies),
+        )
+        self._framed += len(entries)
+        self._sent.append((put, self._framed, sum(sizes)))
+        return put
+
+    def _fitting(self, sizes: tuple[int, ...], floors: tuple[int, ...]) -> int:
+        """Return how many messages go into one frame: in its size, and all with or without the knowledge."""
+        size, knew = 0, floors[0] >= self._refused_last
+        for place, (one, floor) in enumerate(zip(sizes, floors, strict=True)):
+            size += one
+            if place and (size > FRAME_BYTES or (floor >= self._refused_last) != knew):
+                return place
+        return len(sizes)
 
     def _confirm(self, frame: Confirm) -> None:
         patient = bool(self._lanes)
@@ -241,12 +317,11 @@ class Outbox(Link):
             self._refused_last = max(self._refused_last, refusal.sequence)
             if not (patient and self._lanes.refused(refusal)) and refusal.sequence > self.confirmed:
                 self._note(refusal.sequence, refusal)
-        for entries in (self._sent, self._unsent):
-            while entries and entries[0][0] <= frame.upto:
-                sequence, _, _, _, size, *_ = entries.popleft()
-                self._bytes -= size
-                if patient:
-                    self._lanes.accepted(sequence)
+        for frames in (self._sent, self._again):
+            while frames and frames[0][1] <= frame.upto:
+                self._bytes -= frames.popleft()[2]
+        if patient:
+            self._lanes.accepted(frame.upto)
         self.confirmed = max(self.confirmed, frame.upto)
         self._note_over()
 
@@ -272,9 +347,18 @@ def byte_size(body: Body) -> int:
     return len(body)
 
 
-def _batches(entries: list[Entry]) -> list[Batch]:
+def _batches(envelopes: tuple[Envelope, ...], bodies: tuple[Body, ...]) -> tuple[Batch, ...]:
+    first = envelopes[0]
+    if first.headers is None and envelopes.count(first) == len(envelopes):  # as most often, and quick to tell
+        return (Batch(first.queue, bodies, None, first.options),)
     batches = []
-    for (queue, _, options), run in groupby(entries, key=lambda entry: (entry[1], id(entry[3]), entry[5])):
-        group = list(run)
-        batches.append(Batch(queue, tuple(map(itemgetter(2), group)), group[0][3], options))
-    return batches
+    for (queue, _, options), run in groupby(zip(envelopes, bodies, strict=True), key=_kind):
+        (envelope, *_), group = zip(*run, strict=True)
+        batches.append(Batch(queue, group, envelope.headers, options))
+    return tuple(batches)
+
+
+def _kind(item: tuple[Envelope, Body]) -> tuple[str, int, Options | None]:
+    """What a run has in common; headers are compared by identity, for 1 and True are equal."""
+    envelope = item[0]
+    return envelope.queue, id(envelope.headers), envelope.options

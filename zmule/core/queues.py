@@ -13,7 +13,7 @@ from __future__ import annotations
 
 from bisect import bisect
 from collections import deque
-from collections.abc import Container, Iterable, Sequence
+from collections.abc import Iterable, Sequence, Set
 from contextlib import suppress
 from typing import TYPE_CHECKING, NamedTuple
 
@@ -123,7 +123,7 @@ def moved(message: Message, queue: str) -> Message:
     return id, queue, body, attempt, born, headers, terms
 
 
-def by_death(message: Message, suspects: Container[int]) -> bool:
+def by_death(message: Message, suspects: Set[int]) -> bool:
     """Return whether a mule died with the message, which therefore must travel alone."""
     return message[3] > 1 and message[0] in suspects
 
@@ -147,7 +147,7 @@ class Queue:
     )
 
     def __init__(
-        self, name: str, suspects: Container[int], *, early: bool = False, expiry: Expiry | None = None
+        self, name: str, suspects: Set[int], *, early: bool = False, expiry: Expiry | None = None
     ) -> None:
         self.name = name
         self.expiry = expiry
@@ -174,8 +174,10 @@ class Queue:
         """Take up to `most` from the head, which has not expired. One that must travel alone comes alone."""
         if most == 1 or self.head_alone():
             return [self.ready.popleft()]
-        taken: list[Message] = []
         ready, expiry = self.ready, self.expiry
+        if not self._suspects and expiry is None:
+            return [ready.popleft() for _ in range(min(most, len(ready)))]
+        taken: list[Message] = []
         for _ in range(min(most, len(ready))):
             if by_death(ready[0], self._suspects) or (expiry and expiry.expired(ready[0], now)):
                 break

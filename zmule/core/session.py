@@ -21,8 +21,9 @@ from typing import Any
 from zmule.core.frames import PROTOCOL_VERSION, Frame, Hello, Ping, Refused, Reset, Welcome
 from zmule.errors import ProtocolError, ZmuleError, from_code
 
-GREETING_SECONDS = 5.0
-"""How long a Hello may go unanswered before another connection is tried."""
+GREETING_SECONDS = (0.5, 5.0)
+"""How long a Hello may go unanswered before another connection is tried: at first, and at most; doubled each
+time."""
 
 BACKOFF_SECONDS = (0.05, 2.0)
 """Shortest and longest pause between attempts; doubled each time."""
@@ -151,9 +152,14 @@ class Link:
         self._greet_at = now + pause * (0.5 + self.session[0] / 510)
         self.state = "down"
 
+    def _patience(self) -> float:
+        """Return for how many seconds to wait for the answer to a Hello."""
+        least, most = GREETING_SECONDS
+        return min(most, least * 2.0**self._attempts)
+
     def broken(self, now: float) -> bool:
         """Return whether the connection is to be given up for a new one: the broker is silent on it."""
-        limit = GREETING_SECONDS if self.state == "greeting" else self.give_up_after
+        limit = self._patience() if self.state == "greeting" else self.give_up_after
         waits = self.state == "greeting" or (self.state == "up" and not self._at_rest)
         return waits and now - self._heard >= limit
 
@@ -165,7 +171,7 @@ class Link:
         if self.state == "down":
             return self._greet_at if self._greet_at > now else None
         if self.state == "greeting":
-            return self._heard + GREETING_SECONDS
+            return self._heard + self._patience()
         if self.state == "up" and self.expecting():
             return min(self._ping_at(), self._heard + self.give_up_after)
         return None

@@ -17,12 +17,13 @@ from __future__ import annotations
 import contextlib
 from collections import deque
 from collections.abc import Iterable
+from typing import cast
 
 import zmq
 from zmq.utils.monitor import recv_monitor_message
 
 from zmule import process
-from zmule.connection import Socket
+from zmule.connection import Socket, readable
 from zmule.core.events import Event, FrameReceived, FrameRejected, Peer, PeersVanished
 from zmule.core.frames import Broadcast, Frame
 from zmule.core.wire import FRAME_OVERHEAD, decode, encode
@@ -98,9 +99,8 @@ class Gateway:
         self._newcomers.clear()
         events: list[FrameReceived | FrameRejected] = []
         self._taken = 0
-        with contextlib.suppress(zmq.Again):
-            while len(events) < FRAMES_A_TURN and self._taken < BYTES_A_TURN:
-                events.append(self._event(self.router.recv(zmq.DONTWAIT)))
+        while len(events) < FRAMES_A_TURN and self._taken < BYTES_A_TURN and readable(self.router):
+            events.append(self._event(self.router.recv(zmq.DONTWAIT)))
         vanished, self._vanished = self._vanished, []
         if not vanished:
             return [*events]
@@ -134,9 +134,13 @@ class Gateway:
             if not backlog.frames:
                 self._backlogs.pop(peer, None)
 
+    def descriptors(self) -> tuple[int, ...]:
+        """Return what to poll. They tell but once of what has happened, so call `receive` while `pending`."""
+        return tuple(cast(int, socket.get(zmq.FD)) for socket in (self.router, self.monitor))
+
     def pending(self) -> bool:
-        """Return whether `receive` or `retry` has something to do that no socket tells of."""
-        return bool(self._vanished)
+        """Return whether `receive` has something to do that no descriptor tells of any more."""
+        return bool(self._vanished) or readable(self.router)
 
     def slow(self) -> bool:
         """Return whether frames wait for slow peers: `retry` within `RETRY_SECONDS`."""
@@ -171,12 +175,11 @@ class Gateway:
         return frame.bytes
 
     def _read_monitor(self) -> None:
-        with contextlib.suppress(zmq.Again):
-            while True:
-                event = recv_monitor_message(self.monitor, zmq.DONTWAIT)
-                peer = self._descriptors.pop(event["value"], None)
-                if peer is not None:
-                    self._gone(peer)
+        while readable(self.monitor):
+            event = recv_monitor_message(self.monitor, zmq.DONTWAIT)
+            peer = self._descriptors.pop(event["value"], None)
+            if peer is not None:
+                self._gone(peer)
 
     def _gone(self, peer: Peer) -> None:
         self._peers.discard(peer)

@@ -8,15 +8,14 @@ before the deaths of processes: what a mule said last counts.
 from __future__ import annotations
 
 import logging
+import select
 import signal
 import socket
 import time
 from collections import deque
 from collections.abc import Callable
+from math import ceil, inf
 
-import zmq
-
-from zmule.connection import READ
 from zmule.core.broker import Broker
 from zmule.core.effects import (
     Bury,
@@ -100,18 +99,11 @@ class Loop:
         self._damper = Damper(_write)
         self._stopping = False
         self._ready = False
-        self._poller = zmq.Poller()
-        for source in (
-            gateway.router,
-            gateway.monitor,
-            supervisor.fileno(),
-            monitors.descriptor(),
-            alarm.fileno(),
-        ):
-            self._poller.register(source, READ)
-        descriptor = store.descriptor()
-        if descriptor is not None:
-            self._poller.register(descriptor, READ)
+        self._poller = select.poll()
+        own = (supervisor.fileno(), monitors.descriptor(), alarm.fileno(), store.descriptor())
+        for descriptor in (*gateway.descriptors(), *own):
+            if descriptor is not None:
+                self._poller.register(descriptor, select.POLLIN)
 
     def run(self) -> None:
         """Start the mules; serve until a stop has been asked for and the last of them has ended."""
@@ -119,11 +111,12 @@ class Loop:
         self._happened(self._supervisor.start(time.monotonic()))
         while not (self._stopping and not self._supervisor.running()):
             self._tell()
-            ready = self._poller.poll(self._timeout())
-            self._turn({source for source, _ in ready})
+            due = self._next_deadline()
+            wait = 0.0 if self._gateway.pending() else max(0.0, due - time.monotonic())
+            self._turn({descriptor for descriptor, _ in self._poller.poll(ceil(wait * 1000))}, due)
         self._damper.close()
 
-    def _turn(self, ready: set[object]) -> None:
+    def _turn(self, ready: set[int], due: float) -> None:
         self._happened(self._gateway.receive())
         if self._supervisor.fileno() in ready:
             self._happened(self._supervisor.readable(time.monotonic()))
@@ -132,12 +125,17 @@ class Loop:
         if self._alarm.fileno() in ready:
             for number in self._alarm.recv(4096):
                 self._signalled(number)
-        self._happened(self._supervisor.tick(time.monotonic()))
         self._gateway.retry()
+        self._look_at_store()
+        if time.monotonic() >= due:
+            self._tick()
+
+    def _tick(self) -> None:
+        """Do what is due."""
+        self._happened(self._supervisor.tick(time.monotonic()))
         self._damper.tick(time.monotonic())
         self._perform(self._broker.tick(instant()))
         self._settle()
-        self._look_at_store()
 
     def _look_at_store(self) -> None:
         """Tell the broker when the store cannot write any longer, and when it can again."""
@@ -148,14 +146,11 @@ class Loop:
             self._happened([StoreFailed(error)])
         self._store_error = error
 
-    def _timeout(self) -> int:
-        """Return for how long there is nothing to do, in milliseconds."""
-        dues = (self._supervisor.next_deadline(), self._damper.next_deadline())
-        deadlines = [self._broker.next_deadline(), *(due for due in dues if due is not None)]
-        now = time.monotonic()
-        if self._gateway.slow():
-            deadlines.append(now + RETRY_SECONDS)
-        return 0 if self._gateway.pending() else max(0, int((min(deadlines) - now) * 1000) + 1)
+    def _next_deadline(self) -> float:
+        """Return until when there is nothing to do if nothing happens."""
+        retry = time.monotonic() + RETRY_SECONDS if self._gateway.slow() else None
+        dues = (self._supervisor.next_deadline(), self._damper.next_deadline(), retry)
+        return min(self._broker.next_deadline(), *(due for due in dues if due is not None), inf)
 
     def _happened(self, events: list[Event]) -> None:
         now = instant()

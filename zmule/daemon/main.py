@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import logging
 import os
 import resource
@@ -35,6 +36,9 @@ SWITCH_SECONDS = 0.0002
 """How long the loop may keep the interpreter from the thread that writes the store. That thread gives it up
 for each statement, and with the usual 5 ms a busy loop would hold up every commit."""
 
+COLLECT_AFTER = 50_000
+"""Objects made and not freed after which to look for cycles among the young; usually 700."""
+
 STOP_SIGNALS = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP)
 
 
@@ -62,6 +66,7 @@ def run(config: Config) -> int:
         monitors = stack.enter_context(closing(FileMonitors()))
         for endpoint, publish in pairs:
             log.info("zmuled %s serves %s, broadcasts by %s", VERSION, endpoint, publish)
+        spare_collections()
         Loop(broker, gateway, store, supervisor, notifier, monitors, alarm).run()
         left = broker.left()
         if left and config.store == "memory:":
@@ -104,6 +109,12 @@ def setup(config: Config, pairs: tuple[tuple[str, str], ...]) -> Setup:
             **{farm_queue(farm.name): farm.ttl for farm in config.farms if farm.ttl is not None},
         },
     )
+
+
+def spare_collections() -> None:
+    """Let the collector of cycles look seldom: messages form none, and a look at all that wait takes long."""
+    gc.freeze()
+    gc.set_threshold(COLLECT_AFTER, 20, 100)
 
 
 def supervise(config: Config, endpoint: str) -> Supervisor:

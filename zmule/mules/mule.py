@@ -33,6 +33,10 @@ class Message:
         self.headers: Headers = delivery.headers or {}
 
 
+EVERY_MESSAGE = DIRECT | FARM | SIGNAL
+"""What a get takes unless told otherwise."""
+
+
 class SignalRunner(Engine):
     """What mules and workers have in common for their programs: signals, and what raises them."""
 
@@ -244,14 +248,17 @@ class Mule(SignalRunner):
             MuleStopped: the mule is to end; a `SystemExit`.
             ZmuleError: the mule is closed, or the broker does not take it any longer.
         """
-        return _body(self.receive(_sources(farms, signals), timeout))
+        sources = EVERY_MESSAGE if farms and signals else _sources(farms, signals)
+        arrival = self.receive(sources, timeout)
+        return arrival[1] if arrival else None
 
     def farm_get_msg(self, timeout: float | None = None) -> Body | None:
         """Wait for a message to one of the mule's farms. Stands for `uwsgi.farm_get_msg`.
 
         Otherwise as `get_msg`.
         """
-        return _body(self.receive(FARM, timeout))
+        arrival = self.receive(FARM, timeout)
+        return arrival[1] if arrival else None
 
     @contextlib.contextmanager
     def message(self, timeout: float | None = None, *, farms: bool = True) -> Iterator[Message | None]:
@@ -259,9 +266,9 @@ class Mule(SignalRunner):
 
         Args, and what it gives besides a `Message`: as `get_msg`.
         """
-        delivery = self.receive(_sources(farms, signals=True), timeout)
+        arrival = self.receive(_sources(farms, signals=True), timeout)
         try:
-            yield Message(delivery) if delivery else None
+            yield Message(Delivery(*arrival)) if arrival else None
         except BaseException:
             self.nack()
             raise
@@ -297,7 +304,3 @@ class Worker(SignalRunner):
 
 def _sources(farms: bool, signals: bool) -> int:
     return DIRECT | (FARM if farms else 0) | (SIGNAL if signals else 0)
-
-
-def _body(delivery: Delivery | None) -> Body | None:
-    return delivery.body if delivery else None

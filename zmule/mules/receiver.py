@@ -1,7 +1,9 @@
-"""The thread behind a mule: it owns the sockets, so that heartbeats and messages never wait for the program.
+"""The thread behind a mule: it polls the sockets, so that heartbeats and messages never wait for the program.
 
-The program's threads reach it through the inbox, under one mutex, and wake it with a bell. It never
-runs code of the program's, and so never waits for any.
+It shares an inbox with the program's threads, under one mutex, and never runs code of the program's. A thread
+that has something to say that cannot wait says it itself, by `exchange`. For what can wait a moment it rings:
+so what comes up within `LINGER_SECONDS` leaves as one frame, and a thread that runs through tiny messages is
+not disturbed for each.
 """
 
 from __future__ import annotations
@@ -10,6 +12,7 @@ import socket
 import threading
 import time
 from collections.abc import Callable
+from math import ceil, inf
 from urllib.parse import urlsplit
 
 import zmq
@@ -19,6 +22,8 @@ from zmule.connection import READ, Bell, Connection, Socket, drain
 from zmule.core.inbox import Inbox
 from zmule.core.wire import decode
 from zmule.errors import ProtocolError, ZmuleError
+
+LINGER_SECONDS = 0.001
 
 
 class Receiver:
@@ -37,8 +42,9 @@ class Receiver:
         self._inbox = inbox
         self._mutex = mutex
         self._changed = changed
-        self._closing = False
-        self._awake = False
+        self._closing = self._urgent = False
+        self._wakes_at = inf
+        self.awake = True
         self._connection = Connection(endpoint, inbox, monitored=True)
         self._broadcasts: Socket | None = None
         self._published = ""
@@ -49,24 +55,41 @@ class Receiver:
         self._thread.start()
 
     def ring(self) -> None:
-        """Wake the thread up: the inbox has news. Called with the mutex held."""
-        if not self._awake:
-            self._awake = True
+        """Have what the inbox has to say said soon, if that is not under way. With the mutex held."""
+        if not self.awake:
+            self.awake = True
             self._bell.ring()
 
+    def exchange(self) -> None:
+        """Say what the inbox has to say, and take in what has come. By any thread, with the mutex held."""
+        now = time.monotonic()
+        try:
+            if self._connection.exchange(now):
+                self._changed()
+        except ZmuleError as error:
+            self._inbox.error = error
+            self._changed()
+        except BaseException:
+            self.wake()
+            raise
+        due = self._inbox.next_deadline(now)
+        if due is not None and due < self._wakes_at:
+            self.wake()
+
     def wake(self) -> None:
-        """Have the thread look around. Without the mutex: for signal handlers."""
+        """Have the thread look around now. The mutex is not needed: for signal handlers, too."""
+        self._urgent = True
         self._bell.ring()
 
     def listen(self, alarm: socket.socket, interrupted: Callable[[bytes], None]) -> None:
         """Call `interrupted`, with the mutex held, with what can be read from `alarm`."""
         self._interrupted, self._alarm = interrupted, alarm
-        self._bell.ring()
+        self.wake()
 
     def close(self) -> None:
         """End the thread and close the sockets."""
         self._closing = True
-        self._bell.ring()
+        self.wake()
         self._thread.join()
         self._bell.close()
 
@@ -77,9 +100,11 @@ class Receiver:
         self._bell.close()
 
     def _run(self) -> None:
+        events: set[object] = set()
         try:
             while not self._closing:
-                self._turn()
+                wait = self._turn(events)
+                events = self._poll(wait)
         except ZmuleError as error:  # nothing a retry would mend: whoever waits is told
             self._fail(error)
         except Exception as error:
@@ -94,37 +119,42 @@ class Receiver:
             self._inbox.error = error
             self._changed()
 
-    def _turn(self) -> None:
+    def _turn(self, events: set[object]) -> float:
+        """Deal with what has happened; return for how many seconds there is nothing to do."""
         now = time.monotonic()
         with self._mutex:
-            flags = self._connection.transmit(now)
-            self._awake = False
-            due = self._inbox.next_deadline(now)
-        events = self._poll(flags, -1 if due is None else max(0, int((due - now) * 1000) + 1))
-        self._bell.silence()
-        now = time.monotonic()
-        with self._mutex:
-            self._connection.take_in(now)
-            for data in drain(self._broadcasts):
-                self._inbox.broadcast(decode(data))
-            monitor = self._connection.monitor
-            if monitor is not None and monitor in events:
+            self.awake = self._urgent = False
+            if self._connection.monitor is not None and self._connection.monitor in events:
                 # A socket made anew, since the old one takes frames for a moment yet, and loses them.
+                self._connection.exchange(now)
                 self._inbox.disconnected(now)
                 self._connection.close()
+            self._connection.renew(now)
+            self._connection.exchange(now)
+            for data in drain(self._broadcasts):
+                self._inbox.broadcast(decode(data))
             if self._alarm is not None and self._alarm.fileno() in events:
                 self._interrupted(self._alarm.recv(4096))
             self._follow()
             if self._inbox.error is not None:
                 raise self._inbox.error
             self._changed()
+            due = self._inbox.next_deadline(now)
+            self._wakes_at = inf if due is None else due
+            return self._wakes_at - now
 
-    def _poll(self, flags: int, wait: int) -> dict[object, int]:
-        sockets: list[tuple[object, int]] = [(self._connection.socket, flags), (self._bell.descriptor, READ)]
-        sockets += [(one, READ) for one in (self._connection.monitor, self._broadcasts) if one is not None]
+    def _poll(self, wait: float) -> set[object]:
+        """Wait until something has happened; if it is only news that can wait, a moment longer."""
+        socket, monitor, broadcasts = self._connection.descriptor, self._connection.monitor, self._broadcasts
+        sources: list[object] = [socket, *(one for one in (monitor, broadcasts) if one is not None)]
         if self._alarm is not None:
-            sockets.append((self._alarm.fileno(), READ))
-        return dict(zmq.zmq_poll(sockets, wait))  # type: ignore[arg-type]  # it takes descriptors, too
+            sources.append(self._alarm.fileno())
+        events = _ready([*sources, self._bell.descriptor], wait)
+        if self._bell.descriptor in events:
+            self._bell.silence()
+            if len(events) == 1 and not self._urgent:
+                events = _ready(sources, min(wait, LINGER_SECONDS))
+        return events
 
     def _follow(self) -> None:
         """Subscribe where the broker says that it publishes."""
@@ -169,3 +199,10 @@ def publish_endpoint(endpoint: str, pairs: tuple[tuple[str, str], ...]) -> str:
         if own.scheme == theirs.scheme == "ipc" and own.path == theirs.path:
             return publish
     return ""
+
+
+def _ready(sources: list[object], wait: float) -> set[object]:
+    """Return which of the sockets and descriptors can be read, after so many seconds at most."""
+    timeout = -1 if wait == inf else max(0, ceil(wait * 1000))
+    pairs = [(source, READ) for source in sources]
+    return {source for source, _ in zmq.zmq_poll(pairs, timeout)}  # type: ignore[arg-type]  # descriptors, too

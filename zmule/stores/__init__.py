@@ -23,9 +23,9 @@ def open_store(url: str) -> Store:
     """
     kind, _, rest = url.partition(":")
     if url == "memory:":
-        from zmule.stores.memory import MemoryStore
+        from zmule.stores.volatile import VolatileStore
 
-        return MemoryStore()
+        return VolatileStore()
     if kind != "sqlite" or not rest or "\0" in rest or (rest.startswith("//") and not rest.startswith("///")):
         raise ConfigError(f"{url!r} is not a store: write memory: or sqlite:///path/to/zmule.db")
     from zmule.stores.sqlite import SqliteStore

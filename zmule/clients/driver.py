@@ -1,0 +1,167 @@
+"""Who drives a client's connection: whichever thread waits for something.
+
+A thread that waits polls, without the mutex; so a confirmed send costs one round trip and no change of
+threads. Others that come meanwhile send what they have by themselves, and wait for the one that polls;
+when that one has what it waits for, the next takes over. Only messages that nobody waits for, and locks
+that are held, need somebody to look after them: a `pump` thread, made when it is first needed.
+
+Messages that nobody waits for are posted without the mutex. Who posts sends them, too, as soon as they fill
+a frame; or else who polls does, after `LINGER_SECONDS`, for as long as `awake` says so. While it does not,
+the next one that is posted has to `stir`, which sends it at once.
+"""
+
+from __future__ import annotations
+
+import select
+import threading
+import time
+from collections.abc import Callable
+from contextlib import suppress
+from math import ceil, inf
+
+from zmule.connection import Bell, Connection
+from zmule.core.outbox import Outbox
+from zmule.errors import ZmuleError
+
+LINGER_SECONDS = 0.001
+LONGEST_POLL = 3600.0
+
+
+class Driver:
+    """The threads of a client, and its connection. All but `stir`, `close` and `abandon` need the mutex held.
+
+    Attributes:
+        mutex: guards the outbox and the socket.
+        awake: whether somebody looks soon whether there are posted messages.
+        closed: whether it is over.
+    """
+
+    def __init__(self, endpoint: str, outbox: Outbox) -> None:
+        self.mutex = threading.Lock()
+        self.awake = False
+        self.closed = False
+        self._outbox = outbox
+        self._connection = Connection(endpoint, outbox)
+        self._changed = threading.Condition(self.mutex)
+        self._wanted = threading.Condition(self.mutex)
+        self._bell = Bell()
+        self._driving = self._driver_waits = False
+        self._wakes_at = inf
+        self._pump: threading.Thread | None = None
+
+    def wait(self, done: Callable[[], bool], limit: float) -> bool:
+        """Send what there is, and wait until `done()`; return False after `limit` seconds.
+
+        Raises:
+            ZmuleError: the broker has turned the session away, or the client was closed.
+        """
+        deadline = time.monotonic() + limit
+        self.exchange()
+        while not done():
+            self.check()
+            left = deadline - time.monotonic()
+            if left <= 0:
+                return False
+            if self._driving:
+                self._changed.wait(left)
+            else:
+                self._drive(left, waits=True)
+        return True
+
+    def check(self) -> None:
+        """Raise if there is nothing to hope for any more."""
+        if self._outbox.error is not None:
+            raise self._outbox.error
+        if self.closed:
+            raise ZmuleError("this client is closed")
+
+    def exchange(self) -> None:
+        """Take in what has come and send what there is, as far as that goes without waiting."""
+        self.awake = False  # before the look: what is posted after it is stirred for, the rest is seen
+        self.awake = self._outbox.absorb()
+        now = time.monotonic()
+        if not self._driving:
+            self._connection.renew(now)
+        taken = 1  # who polls has to know of a failure, too
+        try:
+            taken = self._connection.exchange(now)
+        except ZmuleError as error:
+            self._outbox.error = error
+            raise
+        finally:
+            if taken:
+                self._changed.notify_all()
+            if self._driving and ((taken and self._driver_waits) or self._soonest(now) < self._wakes_at):
+                self._bell.ring()
+
+    def stir(self) -> None:
+        """Send what was posted, and see to it that it is looked after. Without the mutex."""
+        with self.mutex:
+            self.check()
+            self.exchange()
+            self.look_after()
+
+    def look_after(self) -> None:
+        """Have the pump thread drive whenever something is due and nobody else does."""
+        if self._pump is None:
+            self._pump = threading.Thread(target=self._pumping, name="zmule-pump", daemon=True)
+            self._pump.start()
+        else:
+            self._wanted.notify()
+
+    def close(self) -> None:
+        """End the threads and close the socket. Without the mutex."""
+        with self.mutex:
+            self.closed = True
+            self.awake = False
+            self._bell.ring()
+            self._changed.notify_all()
+            self._wanted.notify_all()
+            self._changed.wait_for(lambda: not self._driving)
+            self._connection.close()
+            self._bell.close()
+        if self._pump is not None:
+            self._pump.join()
+
+    def abandon(self) -> None:
+        """In a forked child: leave what is the parent's alone."""
+        self._connection.abandon()
+        self._bell.close()
+
+    def _soonest(self, now: float) -> float:
+        """Return when there is something to do even if nothing comes."""
+        due = self._outbox.next_deadline(now)
+        return min(inf if due is None else due, now + LINGER_SECONDS if self.awake else inf)
+
+    def _drive(self, left: float, *, waits: bool) -> None:
+        """Wait until something comes or is due, and deal with it."""
+        now = time.monotonic()
+        self._wakes_at = min(now + left, self._soonest(now))
+        poller = select.poll()
+        for descriptor in (self._connection.descriptor, self._bell.descriptor):
+            poller.register(descriptor, select.POLLIN)
+        self._driving, self._driver_waits = True, waits
+        try:
+            self.mutex.release()
+            try:
+                ready = poller.poll(max(0, ceil((self._wakes_at - now) * 1000)))
+            finally:
+                self.mutex.acquire()
+                self._driving = False
+            if any(descriptor == self._bell.descriptor for descriptor, _ in ready):
+                self._bell.silence()
+            if not self.closed:
+                self.exchange()
+        finally:
+            self._changed.notify_all()
+            if self._outbox.expecting():
+                self._wanted.notify()
+
+    def _pumping(self) -> None:
+        with self.mutex:
+            while not self.closed and self._outbox.error is None:
+                if self._driving or not (self.awake or self._outbox.expecting()):
+                    self._wanted.wait()
+                else:
+                    with suppress(ZmuleError):
+                        self._drive(LONGEST_POLL, waits=False)
