@@ -417,3 +417,22 @@ def test_who_gives_up_asks_for_room_no_longer() -> None:
     w.settle()
     assert client.outbox.answered(kept)
     assert not client.outbox.expecting()
+
+
+def test_nothing_overtakes_a_refused_message_at_a_broker_that_never_knew_it() -> None:
+    w = world(queue_messages=1)
+    client = w.client()
+    w.settle()
+    line_up(w, client, "a", "b")
+    client.pump()
+    line_up(w, client, "c")  # numbered before anything is known of "b"
+    assert client.pipe is not None
+    w.carry(client.pipe)
+    w.answer()
+    while client.pipe.to_peer:
+        client.take_in()  # "b" was refused
+    w.restart()  # and "a" is lost: there is room
+    mule = w.spawn(1)
+    w.settle()
+    assert work(w, mule, 2) == ["b", "c"]
+    assert codes(client) == []

@@ -40,9 +40,9 @@ class Admission:
             raise ProtocolError(f"there is no role {frame.role[:20]!r}")
 
     def _client(self, peer: Peer, frame: Hello) -> None:
-        floor, pid = greeting.client(frame.details)
+        floor, crowded, pid = greeting.client(frame.details)
         self._broker.gone(peer)
-        sender = self._broker.senders.connect(peer, frame.session, floor)
+        sender = self._broker.senders.connect(peer, frame.session, floor, crowded)
         sender.pid = pid
         details = {
             "max_message": self._broker.limits.max_message,

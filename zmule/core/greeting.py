@@ -25,16 +25,27 @@ class MuleWish(NamedTuple):
 
 
 class ClientWord(NamedTuple):
-    """What a client tells of itself: the last sequence number that it has an answer for, and its process."""
+    """What a client tells of itself.
+
+    Attributes:
+        floor: it has an answer for all messages up to that one.
+        crowded: the last message that was refused for want of room.
+        pid: its process.
+    """
 
     floor: int
+    crowded: int
     pid: int
 
 
 def client(details: dict[str, Any]) -> ClientWord:
     """Return what a client tells of itself."""
-    pid = _number(details, "pid", 2**31) if "pid" in details else 0
-    return ClientWord(_number(details, "floor", 2**63 - 1), pid)
+    optional = {"crowded": 0, "pid": 0, **details}
+    return ClientWord(
+        _number(details, "floor", 2**63 - 1),
+        _number(optional, "crowded", 2**63 - 1),
+        _number(optional, "pid", 2**31),
+    )
 
 
 def mule(details: dict[str, Any]) -> MuleWish:

@@ -35,7 +35,7 @@ from zmule.core.lanes import Lanes, Waiting
 from zmule.core.questions import Questions
 from zmule.core.session import Link
 from zmule.core.wire import check_envelope, detail, span
-from zmule.errors import ProtocolError, ZmuleError, from_code, too_large
+from zmule.errors import ProtocolError, QueueFull, ZmuleError, from_code, too_large
 
 FRAME_MESSAGES = 1000
 FRAME_BYTES = 1 << 20
@@ -104,7 +104,7 @@ class Outbox(Link):
         self.failed = 0
         self.posted: deque[Entry] = deque()
         self.small = self.spare = 0
-        self._last = self._framed = self._refused_last = 0
+        self._last = self._framed = self._refused_last = self._crowded = 0
         self._bytes = 0
         self._unsent: deque[Entry] = deque()
         self._again: deque[tuple[Put, int, int]] = deque()
@@ -232,7 +232,7 @@ class Outbox(Link):
     # What the link does.
 
     def details(self) -> dict[str, Any]:
-        return {"floor": self.confirmed, "pid": self._pid}
+        return {"floor": self.confirmed, "crowded": self._crowded, "pid": self._pid}
 
     def expecting(self) -> bool:
         return bool(self._last > self.confirmed or self.questions or self.holds or self._lanes)
@@ -315,6 +315,8 @@ class Outbox(Link):
         patient = bool(self._lanes)
         for refusal in frame.refusals:
             self._refused_last = max(self._refused_last, refusal.sequence)
+            if refusal.code == QueueFull.code:
+                self._crowded = max(self._crowded, refusal.sequence)
             if not (patient and self._lanes.refused(refusal)) and refusal.sequence > self.confirmed:
                 self._note(refusal.sequence, refusal)
         for frames in (self._sent, self._again):

@@ -121,12 +121,15 @@ class Senders:
             if code == QueueFull.code:
                 sender.crowded_out(EVERY_QUEUE, sequence, reason)
 
-    def connect(self, peer: Peer, session: bytes, floor: int) -> Sender:
+    def connect(self, peer: Peer, session: bytes, floor: int, crowded: int = 0) -> Sender:
         """Bind a session, known or new, to a connection; an older connection of it loses it.
 
-        A broker that does not know the session takes the sender's word for what was answered before.
+        A broker that does not know all of the session takes the sender's word for what was answered before,
+        and for which message was the last that was refused for want of room: nothing may overtake that.
         """
-        sender = self._sessions.pop(session, None) or Sender(session, floor)
+        sender = self._sessions.pop(session, None) or Sender(session)
+        if crowded > sender.taken:
+            sender.crowded_out(EVERY_QUEUE, crowded, "an earlier message was refused for want of room")
         sender.taken, sender.confirmed = max(sender.taken, floor), max(sender.confirmed, floor)
         self._sessions[session] = sender
         if sender.peer is not None:
