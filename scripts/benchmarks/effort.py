@@ -24,5 +24,5 @@ class Effort(NamedTuple):
     quick: bool
 
 
-FULL = Effort(seconds=math.inf, rounds=5, messages=300_000, samples=1_500, quick=False)
-QUICK = Effort(seconds=75, rounds=3, messages=80_000, samples=300, quick=True)
+FULL = Effort(seconds=math.inf, rounds=5, messages=300_000, samples=2_000, quick=False)
+QUICK = Effort(seconds=75, rounds=3, messages=80_000, samples=900, quick=True)

@@ -43,22 +43,24 @@ def send(role: Role, bodies: Iterator[bytes]) -> None:
 
 def receive(role: Role, handled: Handled) -> None:
     inbox: queue.SimpleQueue[bytes] = queue.SimpleQueue()
-    threading.Thread(target=read, args=(role.address, inbox), daemon=True).start()
+    dealer = connected(f"{role.address}/back")
+    threading.Thread(target=read, args=(dealer, inbox), daemon=True).start()
     handled.ready()
     while True:
         handled(inbox.get())
 
 
-def read(address: str, inbox: queue.SimpleQueue[bytes]) -> None:
-    dealer = connected(f"{address}/back")
+def read(dealer: zmq.SyncSocket, inbox: queue.SimpleQueue[bytes]) -> None:
     while True:
         inbox.put(dealer.recv())
 
 
 def connected(address: str) -> zmq.SyncSocket:
-    """Return a DEALER. It stays open as long as the process lives."""
+    """Return a DEALER that is connected. It stays open as long as the process lives."""
     dealer: zmq.SyncSocket = zmq.Context.instance().socket(zmq.DEALER)
+    dealer.immediate = True
     dealer.connect(address)
+    dealer.poll(flags=zmq.POLLOUT)
     _sockets.append(dealer)
     return dealer
 

@@ -16,7 +16,7 @@ PEERS = {"zmule": "zmule_signal", "a message": "zmule", "uwsgi": "uwsgi_signal"}
 
 def lines(effort: Effort) -> Iterator[Line]:
     measures = {
-        name: partial(course.latency, plan(peer, effort.samples, IDLE_RATE))
+        name: partial(course.latency, plan(peer, effort.samples // 2, IDLE_RATE))
         for name, peer in PEERS.items()
         if not (effort.quick and name == "uwsgi")
     }
