@@ -25,4 +25,4 @@ class Effort(NamedTuple):
 
 
 FULL = Effort(seconds=math.inf, rounds=5, messages=300_000, samples=2_000, quick=False)
-QUICK = Effort(seconds=75, rounds=3, messages=80_000, samples=900, quick=True)
+QUICK = Effort(seconds=85, rounds=3, messages=80_000, samples=900, quick=True)

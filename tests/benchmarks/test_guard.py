@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import pytest
-
 from benchmarks.guard import Limit, check
 from benchmarks.line import Figures, Line, Skipped
 
