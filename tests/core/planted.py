@@ -117,7 +117,6 @@ def take_failures_of_any_epoch(patch: pytest.MonkeyPatch) -> None:
 
 def acknowledge_in_a_new_epoch(patch: pytest.MonkeyPatch) -> None:
     def drop(self: Inbox, delivery: Delivery, ids: list[int]) -> None:
-        self._held.pop(delivery.id, None)
         ids.append(delivery.id)
         self.news = True
 

@@ -288,7 +288,6 @@ def begun(box: Inbox) -> Delivery:
     """Have a thread begin what is next."""
     delivery = box.next(DIRECT)
     assert delivery is not None
-    box.start(delivery, 0.0)
     return delivery
 
 

@@ -365,12 +365,28 @@ class Client:
         else:
             raise TypeError(f"a message is str or bytes, not {type(message).__name__}")
         outbox = self._outbox
-        if size > outbox.small or len(outbox.posted) >= outbox.spare:
+        if size > outbox.small:
             return self._send(envelope, message, False, None)
+        if len(outbox.posted) >= outbox.spare:
+            self._make_room()
         outbox.posted.append((envelope, message, size, outbox.confirmed))
         if not self._driver.awake:
             self._driver.stir()
         return True
+
+    def _make_room(self) -> None:
+        """Send what was posted, and wait until more may be."""
+        with self._driver.mutex:
+            self._driver.check()
+            self._driver.exchange()
+            self._fit(self.timeout)
+            self._outbox.absorb()
+
+    def _fit(self, limit: float) -> None:
+        """Wait until the outbox takes a message. With the mutex held."""
+        outbox = self._outbox
+        if not (outbox.fits() or self._driver.wait(outbox.roomy, limit) or outbox.fits()):
+            raise QueueFull(f"the outbox is full: {outbox.unconfirmed()} messages are unconfirmed")
 
     def _send(
         self, envelope: Envelope, message: Body, wait: bool, timeout: float | None, *, patient: bool = True
@@ -383,8 +399,7 @@ class Client:
         queue, headers, options = envelope
         with driver.mutex:
             self._connect(limit)
-            if not (outbox.fits() or driver.wait(outbox.roomy, limit) or outbox.fits()):
-                raise QueueFull(f"the outbox is full: {outbox.unconfirmed()} messages are unconfirmed")
+            self._fit(limit)
             ticket = outbox.put(queue, message, headers, awaited=wait, options=options, until=until)
             if not wait:
                 driver.exchange()

@@ -89,6 +89,16 @@ class Delivery(NamedTuple):
         return self.lot.headers
 
 
+class Hand:
+    """What one thread is working on, and since when."""
+
+    __slots__ = ("arrival", "since")
+
+    def __init__(self) -> None:
+        self.arrival: Arrival | None = None
+        self.since = 0.0
+
+
 class Waiter:
     """A blocked thread: the source bits it waits for, and what it was given. The shell wakes it up."""
 
@@ -107,6 +117,7 @@ class Inbox(Link):
 
     Attributes:
         acks: what was finished and not reported yet.
+        hands: of the threads that have ever got a message.
         news: whether there is something to report.
 
     Args:
@@ -149,7 +160,7 @@ class Inbox(Link):
         self._received = dict.fromkeys(SOURCES, 0)
         self.news = False
         self._settled = self._settled_said = False
-        self._held: dict[int, float] = {}
+        self.hands: set[Hand] = set()
         self._leaving = self._left = False
         self.questions = Questions()
         self._wants: dict[tuple[Any, ...], None] = {}
@@ -159,18 +170,19 @@ class Inbox(Link):
 
     # What the mule's threads do.
 
-    def advance(self, last: Arrival | None, bits: int, now: float) -> Arrival | None:
-        """Acknowledge what a thread has finished, and start on the next buffered message for it, if any."""
+    def advance(self, hand: Hand, bits: int, now: float) -> Arrival | None:
+        """Acknowledge what a hand has finished, and let it start on the next buffered message, if any."""
+        last = hand.arrival
         if last is not None:
-            id, _, lot = last
-            if lot[0] == self.epoch and self._held.pop(id, None) is not None:
-                self.acks.append(id)
+            hand.arrival = None
+            if last[2].epoch == self.epoch:
+                self.acks.append(last[0])
                 self.news = True
         for buffer in self._sources.get(bits, ()):
             if buffer:
-                arrival = buffer.popleft()
-                self._held[arrival[0]] = now
                 self.news = True
+                hand.since = now
+                hand.arrival = arrival = buffer.popleft()
                 return arrival
         return None
 
@@ -201,12 +213,6 @@ class Inbox(Link):
             del self._waiters[waiter]
             self.news = True
 
-    def start(self, arrival: Arrival, now: float) -> None:
-        """A thread begins to work on a message."""
-        id, _, lot = arrival
-        if lot.epoch == self.epoch:
-            self._held[id] = now
-
     def give_back(self, arrival: Arrival) -> None:
         """Nobody will work on a message that a thread was given."""
         id, _, lot = arrival
@@ -229,7 +235,7 @@ class Inbox(Link):
 
     def _drop(self, arrival: Arrival, ids: list[int]) -> None:
         id, _, lot = arrival
-        if lot.epoch == self.epoch and self._held.pop(id, None) is not None:
+        if lot.epoch == self.epoch:
             ids.append(id)
             self.news = True
 
@@ -277,7 +283,7 @@ class Inbox(Link):
         }
 
     def busy(self, now: float) -> float:
-        return max(0.0, now - min(self._held.values(), default=now))
+        return max(0.0, now - min((hand.since for hand in self.hands if hand.arrival), default=now))
 
     def welcomed(self, frame: Welcome) -> None:
         details = frame.details
@@ -298,7 +304,6 @@ class Inbox(Link):
         }
         self.acks, self._nacks, self._returns = [], {}, []
         self._received = dict.fromkeys(SOURCES, 0)
-        self._held = {}
         self._settled_said = self._left = False
         self._unprobed = list(self._probes)
         self.questions.again()

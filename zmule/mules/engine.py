@@ -14,15 +14,15 @@ import os
 import signal
 import socket
 import threading
-import time
 import weakref
 from collections.abc import Callable, Iterable
+from time import monotonic
 from types import TracebackType
 from typing import Any, Self, cast
 
 from zmule import process
 from zmule.core.frames import SIGNAL, STRAY
-from zmule.core.inbox import Arrival, Delivery, Inbox, Waiter
+from zmule.core.inbox import Arrival, Delivery, Hand, Inbox, Waiter
 from zmule.core.wire import MAX_SECONDS
 from zmule.endpoints import check_endpoint, default_endpoint
 from zmule.errors import BrokerUnavailable, MuleStopped, ZmuleError, from_code
@@ -33,6 +33,9 @@ ANSWER_SECONDS = 10.0
 FAREWELL_SECONDS = 2.0
 MANY_ACKS = 500
 """So many are reported by the thread that finishes the last of them; fewer a moment later."""
+
+HANDLED = SIGNAL | STRAY
+"""What comes from there is not for the program, but for its handlers."""
 
 LOOK_SECONDS = 1.0
 """Most that a get with timeout 0 waits for the broker to say that there is nothing."""
@@ -57,14 +60,14 @@ class _Waiter(Waiter):
             self.lock.release()
 
 
-class _Hand:
-    """What one thread is working on."""
+class _Hand(Hand):
+    """The hand of a thread."""
 
-    __slots__ = ("arrival", "thread")
+    __slots__ = ("thread",)
 
     def __init__(self, thread: threading.Thread) -> None:
+        super().__init__()
         self.thread = thread
-        self.arrival: Arrival | None = None
 
 
 class Interrupted(Exception):
@@ -105,7 +108,6 @@ class Engine:
         self._moved = threading.Condition(self._mutex)
         self._waiters: set[_Waiter] = set()
         self._own = threading.local()
-        self._hands: set[_Hand] = set()
         self._supervised = bool(token)
         self._stopping = False
         self._inside = 0
@@ -221,7 +223,7 @@ class Engine:
         """Return how many threads are working on a message."""
         with self._mutex:
             self._sweep()
-            return sum(hand.arrival is not None for hand in self._hands)
+            return sum(hand.arrival is not None for hand in self._inbox.hands)
 
     def ask(self, what: str, *arguments: Any) -> Any:
         """Ask the broker; return its answer.
@@ -264,13 +266,13 @@ class Engine:
         Raises:
             Interrupted: the program's handler of an operating system signal has run, and `interruptible`.
         """
-        end = None if timeout is None else time.monotonic() + timeout
+        end = None if timeout is None else monotonic() + timeout
         while True:
             arrival = self._take(sources) or self._wait(sources, timeout, interruptible)
-            if arrival is None or not arrival[2].source & (SIGNAL | STRAY):
+            if arrival is None or not arrival[2].source & HANDLED:
                 return arrival
             self.run(Delivery(*arrival))
-            timeout = None if end is None else max(0.0, end - time.monotonic())
+            timeout = None if end is None else max(0.0, end - monotonic())
 
     def receive_any(self, sources: int, timeout: float | None) -> Delivery | None:
         """Wait for a message, signal or call; return it as it came. Otherwise as `receive`."""
@@ -298,16 +300,14 @@ class Engine:
             hand = self._new_hand()
         self._lock()  # half the price of `with`
         try:
-            last, hand.arrival = hand.arrival, None
-            arrival = self._inbox.advance(last, 0 if self._stopping else sources, time.monotonic())
-            if arrival is not None:
-                hand.arrival = arrival
-                if len(self._inbox.acks) >= MANY_ACKS:
-                    self._receiver.exchange()
-                elif not self._receiver.awake:
-                    self._receiver.ring()
-            elif last is not None:
+            inbox, receiver = self._inbox, self._receiver
+            arrival = inbox.advance(hand, 0 if self._stopping else sources, monotonic())
+            if arrival is None:
                 self._moved.notify_all()
+            elif len(inbox.acks) >= MANY_ACKS:
+                receiver.exchange()
+            elif not receiver.awake:
+                receiver.ring()
             return arrival
         finally:
             self._unlock()
@@ -316,7 +316,7 @@ class Engine:
         """Note that this thread is one that gets messages. Without the mutex."""
         hand = self._own.hand = _Hand(threading.current_thread())
         with self._mutex:
-            self._hands.add(hand)
+            self._inbox.hands.add(hand)
         return hand
 
     def _wait(self, sources: int, timeout: float | None, interruptible: bool) -> Arrival | None:
@@ -379,8 +379,9 @@ class Engine:
                 if waiter.delivery is not None and raised:  # a KeyboardInterrupt: nobody has seen it
                     self._inbox.give_back(waiter.delivery)
                 elif waiter.delivery is not None:
-                    self._own.hand.arrival = waiter.delivery
-                    self._inbox.start(waiter.delivery, time.monotonic())
+                    hand: _Hand = self._own.hand
+                    hand.since = monotonic()
+                    hand.arrival = waiter.delivery
                 if self._inbox.news:
                     self._receiver.ring()
         if waiter.delivery is None:
@@ -415,7 +416,7 @@ class Engine:
 
     def _working(self) -> bool:
         """Return whether a thread works on a message. The mutex is not needed."""
-        return any(hand.arrival for hand in list(self._hands))
+        return any(hand.arrival for hand in list(self._inbox.hands))
 
     def _busy_threads(self) -> bool:
         self._sweep()
@@ -436,8 +437,9 @@ class Engine:
 
         Where the program has a hook of its own for exceptions, nobody knows: then they are not finished.
         """
-        for hand in [hand for hand in self._hands if not hand.thread.is_alive()]:
-            self._hands.remove(hand)
+        hands = cast(set[_Hand], self._inbox.hands)
+        for hand in [hand for hand in hands if not hand.thread.is_alive()]:
+            hands.remove(hand)
             if hand.arrival is not None:
                 failed = hand.thread in _failed or threading.excepthook is not _note_failure
                 (self._inbox.fail if failed else self._inbox.finish)(hand.arrival)

@@ -204,7 +204,6 @@ class SimThread:
         self.delivery = self.waiter.delivery if self.waiter else None
         self.time_out()
         if self.delivery is not None:
-            self.mule.inbox.start(self.delivery, self.mule.world.clock.mono)
             self.mule.world.start(self.delivery, self.mule)
 
 
