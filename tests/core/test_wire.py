@@ -147,7 +147,7 @@ def with_error(data: bytes) -> None:
         ([2, 1, 0, [["any", [], None, [None, None, True]]]], "ttl, which is no number"),
         ([4, 1, [], -1, False], "number of seconds"),
         ([4, 1, [], None, 1], "neither true nor false"),
-        ([3, 1, [0], [0, 0, 0, 0], [], 0], "id out of range"),
+        ([3, 1, [True], [0, 0, 0, 0], [], 0], "list of whole numbers"),
         ([3, 1, [], [0], [], 0], "4 counts"),
         ([3, 1, [], [0, 0, 0, -1], [], 0], "4 counts"),
         ([3, 1, [], [0, 0, 0, 0], [[16, 1]], 0], "whole number from 1 to 15"),

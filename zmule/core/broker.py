@@ -65,7 +65,7 @@ from zmule.core.frames import (
 from zmule.core.instant import Instant
 from zmule.core.intake import Intake, Pending
 from zmule.core.mules import Mule, Roster
-from zmule.core.queues import ANY, STRAY_QUEUE, Dead, Message, farm_queue, mule_queue
+from zmule.core.queues import ANY, STRAY_QUEUE, Dead, Message, farm_queue, mule_queue, number_of
 from zmule.core.redelivery import Redelivery
 from zmule.core.room import Room
 from zmule.core.senders import Sender, Senders
@@ -392,7 +392,7 @@ class Broker:
         self.acked += len(messages)
         self.dispatch.account_for(messages)
         if messages:
-            self._effects.append(Forget([message[0] for message in messages]))
+            self._effects.append(Forget(list(map(number_of, messages))))
 
     def _nack(self, peer: Peer, frame: Nack) -> None:
         mule = self._mule(peer)

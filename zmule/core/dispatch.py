@@ -18,14 +18,13 @@ from collections import deque
 from collections.abc import Callable, Iterable, Sequence
 from itertools import groupby
 from math import inf
-from operator import itemgetter
 
 from zmule.core.deadlines import Deadlines
 from zmule.core.expiry import Expiry
 from zmule.core.frames import DIRECT, FARM, SIGNAL, STRAY, Body, Parcel
 from zmule.core.mules import Mule
 from zmule.core.prefetch import MOST_BYTES, STALE
-from zmule.core.queues import ANY, Message, Queue, by_death, byte_size, source_of
+from zmule.core.queues import ANY, Message, Queue, body_of, by_death, byte_size, queue_of, source_of
 
 
 class Dispatcher:
@@ -127,7 +126,7 @@ class Dispatcher:
 
     def put_back(self, messages: Iterable[Message]) -> None:
         """Put messages back at the head of their queues, and hand out what can be."""
-        for name, group in groupby(sorted(messages, key=_queue_and_number), key=itemgetter(1)):
+        for name, group in groupby(sorted(messages, key=_queue_and_number), key=queue_of):
             queue, back = self.queue(name), list(group)
             queue.put_back(back)
             self._note_expiry(queue, back)
@@ -153,8 +152,8 @@ class Dispatcher:
 
     def account(self, messages: list[Message], sign: int = 1) -> None:
         """Count messages into (or, with `sign` -1, out of) the books of their queues."""
-        for name, group in groupby(messages, key=itemgetter(1)):
-            self.book(name, [message[2] for message in group], sign)
+        for name, group in groupby(messages, key=queue_of):
+            self.book(name, list(map(body_of, group)), sign)
 
     def book(self, name: str, bodies: Sequence[Body], sign: int = 1) -> None:
         """Count messages into (or, with `sign` -1, out of) the books of a queue."""

@@ -161,6 +161,7 @@ class Inbox(Link):
         self.news = False
         self._settled = self._settled_said = False
         self.hands: set[Hand] = set()
+        self._now = 0.0
         self._leaving = self._left = False
         self.questions = Questions()
         self._wants: dict[tuple[Any, ...], None] = {}
@@ -170,8 +171,11 @@ class Inbox(Link):
 
     # What the mule's threads do.
 
-    def advance(self, hand: Hand, bits: int, now: float) -> Arrival | None:
-        """Acknowledge what a hand has finished, and let it start on the next buffered message, if any."""
+    def advance(self, hand: Hand, bits: int) -> Arrival | None:
+        """Acknowledge what a hand has finished, and let it start on the next buffered message, if any.
+
+        The time that it starts is taken from the last exchange: near enough, and the clock costs.
+        """
         last = hand.arrival
         if last is not None:
             hand.arrival = None
@@ -181,7 +185,7 @@ class Inbox(Link):
         for buffer in self._sources.get(bits, ()):
             if buffer:
                 self.news = True
-                hand.since = now
+                hand.since = self._now
                 hand.arrival = arrival = buffer.popleft()
                 return arrival
         return None
@@ -314,6 +318,7 @@ class Inbox(Link):
             buffer.clear()
 
     def work(self, now: float) -> list[Frame]:
+        self._now = now
         if not self.news or self._left:
             return []
         self.news = False

@@ -11,14 +11,14 @@ from them.
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
-from itertools import compress
+from itertools import compress, repeat
 from typing import NamedTuple
 
 from zmule.core import states
 from zmule.core.events import Peer
 from zmule.core.frames import EVERY_SOURCE, SOURCES
 from zmule.core.prefetch import Pace
-from zmule.core.queues import ANY, Message, Queue, farm_queue, mule_queue, source_of
+from zmule.core.queues import ANY, Message, Queue, farm_queue, mule_queue, number_of, source_of
 
 
 class MuleSetup(NamedTuple):
@@ -174,15 +174,14 @@ class Mule:
 
     def take(self, queue: Queue, messages: list[Message], *, alone: bool) -> None:
         """Put messages into the mule's hands; `alone`: nothing may follow until this one is done."""
-        self.in_flight.update({message[0]: message for message in messages})
+        self.in_flight.update(zip(map(number_of, messages), messages, strict=True))
         self.sent[queue.source] += len(messages)
         if alone:
             self.alone = messages[0][0]
 
     def release(self, ids: Iterable[int]) -> list[Message]:
         """Take messages out of the mule's hands; those it does not hold are passed over."""
-        pop = self.in_flight.pop
-        released = [message for id in ids if (message := pop(id, None)) is not None]
+        released = list(filter(None, map(self.in_flight.pop, ids, repeat(None))))
         if self.alone not in self.in_flight:
             self.alone = 0
         return released

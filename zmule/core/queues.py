@@ -13,8 +13,9 @@ from __future__ import annotations
 
 from bisect import bisect
 from collections import deque
-from collections.abc import Iterable, Sequence, Set
+from collections.abc import Callable, Iterable, Sequence, Set
 from contextlib import suppress
+from operator import itemgetter
 from typing import TYPE_CHECKING, NamedTuple
 
 from zmule.core.frames import DIRECT, FARM, SIGNAL, STRAY, Body, Headers
@@ -176,8 +177,12 @@ class Queue:
             return [self.ready.popleft()]
         ready, expiry = self.ready, self.expiry
         if not self._suspects and expiry is None:
-            return [ready.popleft() for _ in range(min(most, len(ready)))]
-        taken: list[Message] = []
+            if most < len(ready):
+                return [ready.popleft() for _ in range(most)]
+            taken = list(ready)
+            ready.clear()
+            return taken
+        taken = []
         for _ in range(min(most, len(ready))):
             if by_death(ready[0], self._suspects) or (expiry and expiry.expired(ready[0], now)):
                 break
@@ -190,17 +195,19 @@ class Queue:
 
     def put_back(self, messages: Iterable[Message]) -> None:
         """Put messages where their numbers belong: most often at the head."""
-        back, ready = sorted(messages, key=_number), self.ready
+        back, ready = sorted(messages, key=number_of), self.ready
         if not ready or back[-1][0] < ready[0][0]:
             ready.extendleft(reversed(back))
         elif len(back) <= FEW:
             for message in back:
-                ready.insert(bisect(ready, message[0], key=_number), message)
+                ready.insert(bisect(ready, message[0], key=number_of), message)
         else:
-            merged = sorted([*back, *ready], key=_number)
+            merged = sorted([*back, *ready], key=number_of)
             ready.clear()
             ready.extend(merged)
 
 
-def _number(message: Message) -> int:
-    return message[0]
+number_of: Callable[[Message], int] = itemgetter(0)
+queue_of: Callable[[Message], str] = itemgetter(1)
+body_of: Callable[[Message], Body] = itemgetter(2)
+"""Parts of messages, for `map`: there may be many, and a line of Python for each would take longest."""

@@ -36,7 +36,7 @@ SWITCH_SECONDS = 0.0002
 """How long the loop may keep the interpreter from the thread that writes the store. That thread gives it up
 for each statement, and with the usual 5 ms a busy loop would hold up every commit."""
 
-COLLECT_AFTER = 50_000
+COLLECT_AFTER = 200_000
 """Objects made and not freed after which to look for cycles among the young; usually 700."""
 
 STOP_SIGNALS = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP)

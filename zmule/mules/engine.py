@@ -266,13 +266,17 @@ class Engine:
         Raises:
             Interrupted: the program's handler of an operating system signal has run, and `interruptible`.
         """
+        arrival = self._take(sources)
+        if arrival is not None and not arrival[2].source & HANDLED:
+            return arrival
         end = None if timeout is None else monotonic() + timeout
         while True:
-            arrival = self._take(sources) or self._wait(sources, timeout, interruptible)
+            arrival = arrival or self._wait(sources, timeout, interruptible)
             if arrival is None or not arrival[2].source & HANDLED:
                 return arrival
             self.run(Delivery(*arrival))
             timeout = None if end is None else max(0.0, end - monotonic())
+            arrival = self._take(sources)
 
     def receive_any(self, sources: int, timeout: float | None) -> Delivery | None:
         """Wait for a message, signal or call; return it as it came. Otherwise as `receive`."""
@@ -301,7 +305,7 @@ class Engine:
         self._lock()  # half the price of `with`
         try:
             inbox, receiver = self._inbox, self._receiver
-            arrival = inbox.advance(hand, 0 if self._stopping else sources, monotonic())
+            arrival = inbox.advance(hand, 0 if self._stopping else sources)
             if arrival is None:
                 self._moved.notify_all()
             elif len(inbox.acks) >= MANY_ACKS:
