@@ -15,7 +15,7 @@ from zmule.errors import BrokerUnavailable
 
 Socket = zmq.Socket[bytes]
 
-READ = int(zmq.POLLIN)
+READ, WRITE = int(zmq.POLLIN), int(zmq.POLLOUT)
 
 
 class Bell:
@@ -48,14 +48,17 @@ class Connection:
     Args:
         endpoint: the broker's endpoint.
         link: the session, touched only with its mutex held: that is for the caller to see to.
-        monitored: whether `monitor` tells of disconnections as they happen.
+        monitored: whether to notice disconnections as they happen.
+
+    Attributes:
+        descriptor: what to poll for the socket, and `cuts` for its disconnections; -1 for none.
     """
 
     def __init__(self, endpoint: str, link: Link, *, monitored: bool = False) -> None:
         self.endpoint = endpoint
         self.socket: Socket | None = None
-        self.monitor: Socket | None = None
-        self.descriptor = -1
+        self.descriptor = self.cuts = -1
+        self._monitor: Socket | None = None
         self._link = link
         self._monitored = monitored
         self._spoilt = False
@@ -70,12 +73,25 @@ class Connection:
             self.socket = connect(self.endpoint)
             self.descriptor = cast(int, self.socket.get(zmq.FD))
             if self._monitored:
-                self.monitor = self.socket.get_monitor_socket(zmq.EVENT_DISCONNECTED)
+                self._monitor = self.socket.get_monitor_socket(zmq.EVENT_DISCONNECTED)
+                self.cuts = cast(int, self._monitor.get(zmq.FD))
 
-    def exchange(self, now: float) -> int:
-        """Take in what has come and send what there is, as far as it goes; return how many frames came.
+    def was_cut(self) -> bool:
+        """Return whether the connection has broken since the last call. Only by the thread that polls."""
+        cut = False
+        while self._monitor is not None and readable(self._monitor):
+            self._monitor.recv_multipart(zmq.DONTWAIT)
+            cut = True
+        return cut
+
+    def exchange(self, now: float, *, woken: bool = False) -> int:
+        """Send what there is and take in what has come, as far as it goes; return how many frames came.
 
         With the mutex held, by any thread. After an error the socket is no good.
+
+        Args:
+            now: the monotonic clock.
+            woken: whether something has come, most likely, and so is to be looked at first.
 
         Raises:
             ProtocolError: what has come is not what a broker sends.
@@ -83,25 +99,26 @@ class Connection:
         if self.socket is None or self._spoilt:
             return 0
         try:
-            return self._exchange(now)
+            return self._exchange(now, woken)
         except BaseException:  # a signal's handler may have raised anywhere: nobody knows what got through
             self._spoilt = True
             raise
 
-    def _exchange(self, now: float) -> int:
-        self._transmit(now)
-        taken = 0
-        while True:
+    def _exchange(self, now: float, woken: bool) -> int:
+        if not woken:
+            self._transmit(now)
+        taken = got = self._take_in(now)
+        while (woken or got or self._backlog or self._link.state == "down") and self._transmit(now):
             got = self._take_in(now)
             taken += got
-            if not (got or self._backlog or self._link.state == "down") or not self._transmit(now):
-                return taken
+            woken = False
+        return taken
 
     def _transmit(self, now: float) -> bool:
         """Send what there is; return whether anything was sent."""
         socket = cast(Socket, self.socket)
         if not self._backlog:
-            if self._link.state == "down" and not cast(int, socket.get(zmq.EVENTS)) & zmq.POLLOUT:
+            if self._link.state == "down" and not cast(int, socket.get(zmq.EVENTS)) & WRITE:
                 return False
             self._backlog = [encode(frame) for frame in self._link.outgoing(now)]
         sent = 0
@@ -125,19 +142,19 @@ class Connection:
         """Close the socket; the next `renew` makes another."""
         if self.socket is not None:
             self.socket.disable_monitor()
-            if self.monitor is not None:
-                self.monitor.close(linger=0)
+            if self._monitor is not None:
+                self._monitor.close(linger=0)
             self.socket.close(linger=0)
-        self.socket = self.monitor = None
-        self.descriptor = -1
+        self.socket = self._monitor = None
+        self.descriptor = self.cuts = -1
         self._spoilt = False
         self._backlog.clear()
 
     def abandon(self) -> None:
         """In a forked child: leave the parent's sockets alone."""
-        process.abandon(self.socket, self.monitor)
-        self.socket = self.monitor = None
-        self.descriptor = -1
+        process.abandon(self.socket, self._monitor)
+        self.socket = self._monitor = None
+        self.descriptor = self.cuts = -1
 
 
 def drain(socket: Socket | None) -> list[bytes]:
@@ -150,7 +167,7 @@ def drain(socket: Socket | None) -> list[bytes]:
 
 def readable(socket: Socket) -> bool:
     """Return whether a frame can be received: to ask costs a sixth of the exception if there is none."""
-    return bool(cast(int, socket.get(zmq.EVENTS)) & zmq.POLLIN)
+    return cast(int, socket.get(zmq.EVENTS)) & READ > 0
 
 
 def connect(endpoint: str) -> Socket:

@@ -75,8 +75,8 @@ class Driver:
         if self.closed:
             raise ZmuleError("this client is closed")
 
-    def exchange(self) -> None:
-        """Take in what has come and send what there is, as far as that goes without waiting."""
+    def exchange(self, *, woken: bool = False) -> None:
+        """Send what there is and take in what has come, as far as that goes without waiting."""
         self.awake = False  # before the look: what is posted after it is stirred for, the rest is seen
         self.awake = self._outbox.absorb()
         now = time.monotonic()
@@ -84,7 +84,7 @@ class Driver:
             self._connection.renew(now)
         taken = 1  # who polls has to know of a failure, too
         try:
-            taken = self._connection.exchange(now)
+            taken = self._connection.exchange(now, woken=woken)
         except ZmuleError as error:
             self._outbox.error = error
             raise
@@ -151,7 +151,7 @@ class Driver:
             if any(descriptor == self._bell.descriptor for descriptor, _ in ready):
                 self._bell.silence()
             if not self.closed:
-                self.exchange()
+                self.exchange(woken=bool(ready))
         finally:
             self._changed.notify_all()
             if self._outbox.expecting():

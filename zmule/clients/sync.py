@@ -380,7 +380,7 @@ class Client:
             self._driver.check()
             self._driver.exchange()
             self._fit(self.timeout)
-            self._outbox.absorb()
+            self._outbox.see_to_spare()
 
     def _fit(self, limit: float) -> None:
         """Wait until the outbox takes a message. With the mutex held."""

@@ -19,7 +19,7 @@ from zmule.core.admission import Admission
 from zmule.core.asking import LATER, Asked
 from zmule.core.dead import DeadLetters
 from zmule.core.dispatch import Dispatcher
-from zmule.core.effects import Changes, Effect, Forget, Note, Publish, Recovery, Reload, Send, Stop
+from zmule.core.effects import Changes, Effect, Forget, Note, Publish, Recovery, Reload, Save, Send, Stop
 from zmule.core.events import (
     BatchLost,
     BatchSaved,
@@ -301,7 +301,14 @@ class Broker:
         if save is None:
             self.confirm(sender, ())
         else:
+            self._keep(save)
+
+    def _keep(self, save: Save) -> None:
+        """Have a batch kept, and what follows then done; at once if nothing is kept anyway."""
+        if self.setup.keeps:
             self._effects.append(save)
+        else:
+            self._saved(BatchSaved(save.batch))
 
     def _saved(self, event: BatchSaved) -> None:
         if self.letters.saved(event.batch):
@@ -336,7 +343,7 @@ class Broker:
         """Raise a signal that a timer, cron or file monitor has caused."""
         save = self.intake.raised(number, self.steady())
         if save is not None:
-            self._effects.append(save)
+            self._keep(save)
 
     def _path_watched(self, event: PathWatched) -> None:
         self.services.watched(event.path, None)
@@ -391,7 +398,7 @@ class Broker:
         """Take messages off the books that are done with."""
         self.acked += len(messages)
         self.dispatch.account_for(messages)
-        if messages:
+        if messages and self.setup.keeps:
             self._effects.append(Forget(list(map(number_of, messages))))
 
     def _nack(self, peer: Peer, frame: Nack) -> None:

@@ -90,7 +90,7 @@ class Lanes:
 
     def __len__(self) -> int:
         """Return how many wait and are not under way."""
-        return sum(map(len, self._lanes.values()))
+        return sum(map(len, self._lanes.values())) if self._lanes else 0
 
     def __bool__(self) -> bool:
         return bool(self._open or self._lanes)

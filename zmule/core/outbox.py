@@ -157,14 +157,19 @@ class Outbox(Link):
     def absorb(self) -> bool:
         """Number what was posted; return whether there was something."""
         posted = self.posted
+        if not posted:
+            return False
         entries = [posted.popleft() for _ in range(len(posted))]
-        if entries:
-            self._last += len(entries)
-            self._bytes += sum(map(itemgetter(2), entries))
-            self._unsent.extend(entries)
+        self._last += len(entries)
+        self._bytes += sum(map(itemgetter(2), entries))
+        self._unsent.extend(entries)
+        self.see_to_spare()
+        return True
+
+    def see_to_spare(self) -> None:
+        """Say how many messages may be posted from here on."""
         room = self.most_messages - self.unconfirmed() if self._fits_bytes() else 0
         self.spare = max(0, min(FRAME_MESSAGES, room))
-        return bool(entries)
 
     def _number(self, entry: Entry) -> int:
         self._last += 1

@@ -32,7 +32,8 @@ class Setup(NamedTuple):
 
     `id` is 16 bytes of its own; `about` goes into its status as it stands; `publish` pairs each endpoint
     with the one its broadcasts leave by; `schedules` makes those of crons; `locks` is the highest number
-    of a lock; `ttls` are the queues whose messages expire otherwise than by the limits.
+    of a lock; `ttls` are the queues whose messages expire otherwise than by the limits; `keeps` is whether
+    messages outlive the broker, so that a sender must not be told before they are kept.
     """
 
     id: bytes
@@ -44,6 +45,7 @@ class Setup(NamedTuple):
     schedules: Schedules | None = None
     locks: int = 0
     ttls: Mapping[str, float] = {}
+    keeps: bool = True
 
     def ttl(self, queue: str) -> float:
         """Return how many seconds a message may wait in that queue, 0 for ever, as signals may."""

@@ -33,6 +33,7 @@ from zmule.errors import ProtocolError
 FRAMES_A_TURN = 1000
 BYTES_A_TURN = 32 << 20
 RETRY_SECONDS = 0.01
+DONTWAIT, DONTWAIT_MORE = int(zmq.DONTWAIT), int(zmq.DONTWAIT | zmq.SNDMORE)
 MAX_BACKLOG = 10_000
 MAX_BACKLOG_BYTES = 64 << 20
 """Frames that wait for a peer that does not read; at more the peer is given up."""
@@ -90,17 +91,19 @@ class Gateway:
             bound.append((holding.bind(self.router, endpoint), holding.bind(self._publisher, publish)))
         return tuple(bound)
 
-    def receive(self) -> list[Event]:
+    def receive(self, deaths: bool = True) -> list[Event]:
         """Return what peers have sent, up to a limit, and then who has vanished, and then who has come.
 
         What a peer said last counts; and who comes in the place of one that is gone finds the place empty.
+        `deaths` tells whether the monitor may have something to say.
         """
-        self._read_monitor()
+        if deaths:
+            self._read_monitor()
         self._newcomers.clear()
         events: list[FrameReceived | FrameRejected] = []
         self._taken = 0
         while len(events) < FRAMES_A_TURN and self._taken < BYTES_A_TURN and readable(self.router):
-            events.append(self._event(self.router.recv(zmq.DONTWAIT)))
+            events.append(self._event(self.router.recv(DONTWAIT)))
         vanished, self._vanished = self._vanished, []
         if not vanished:
             return [*events]
@@ -134,9 +137,12 @@ class Gateway:
             if not backlog.frames:
                 self._backlogs.pop(peer, None)
 
-    def descriptors(self) -> tuple[int, ...]:
-        """Return what to poll. They tell but once of what has happened, so call `receive` while `pending`."""
-        return tuple(cast(int, socket.get(zmq.FD)) for socket in (self.router, self.monitor))
+    def descriptors(self) -> tuple[int, int]:
+        """Return what to poll, for frames and for deaths.
+
+        They tell but once of what has happened, so call `receive` while `pending`.
+        """
+        return cast(int, self.router.get(zmq.FD)), cast(int, self.monitor.get(zmq.FD))
 
     def pending(self) -> bool:
         """Return whether `receive` has something to do that no descriptor tells of any more."""
@@ -154,11 +160,11 @@ class Gateway:
         self._publisher.close(linger=0)
 
     def _event(self, peer: Peer) -> FrameReceived | FrameRejected:
-        data = self.router.recv(zmq.DONTWAIT) if peer in self._peers else self._first(peer)
+        data = self.router.recv(DONTWAIT) if peer in self._peers else self._first(peer)
         self._taken += len(data)
         if self.router.getsockopt(zmq.RCVMORE):
             while self.router.getsockopt(zmq.RCVMORE):
-                self.router.recv(zmq.DONTWAIT)
+                self.router.recv(DONTWAIT)
             return FrameRejected(peer, "a frame is one part")
         try:
             return FrameReceived(peer, decode(data))
@@ -195,7 +201,8 @@ class Gateway:
     def _try(self, peer: Peer, data: bytes) -> bool:
         """Send a frame; return False if the peer is full. One that is gone takes everything."""
         try:
-            self.router.send_multipart((peer, data), zmq.DONTWAIT)
+            self.router.send(peer, DONTWAIT_MORE)
+            self.router.send(data, DONTWAIT)
         except zmq.Again:
             return False
         except zmq.ZMQError as error:

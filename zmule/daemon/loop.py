@@ -101,7 +101,8 @@ class Loop:
         self._ready = False
         self._poller = select.poll()
         own = (supervisor.fileno(), monitors.descriptor(), alarm.fileno(), store.descriptor())
-        for descriptor in (*gateway.descriptors(), *own):
+        frames, self._deaths = gateway.descriptors()
+        for descriptor in (frames, self._deaths, *own):
             if descriptor is not None:
                 self._poller.register(descriptor, select.POLLIN)
 
@@ -117,7 +118,7 @@ class Loop:
         self._damper.close()
 
     def _turn(self, ready: set[int], due: float) -> None:
-        self._happened(self._gateway.receive())
+        self._happened(self._gateway.receive(deaths=self._deaths in ready))
         if self._supervisor.fileno() in ready:
             self._happened(self._supervisor.readable(time.monotonic()))
         if self._monitors.descriptor() in ready:

@@ -104,6 +104,7 @@ def setup(config: Config, pairs: tuple[tuple[str, str], ...]) -> Setup:
         },
         schedules=Schedules(integer_schedule, string_schedule),
         locks=config.locks,
+        keeps=config.store != "memory:",
         ttls={
             **{mule_queue(mule.number): mule.ttl for mule in config.mules if mule.ttl is not None},
             **{farm_queue(farm.name): farm.ttl for farm in config.farms if farm.ttl is not None},

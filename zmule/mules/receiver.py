@@ -8,17 +8,19 @@ not disturbed for each.
 
 from __future__ import annotations
 
+import select
 import socket
 import threading
 import time
 from collections.abc import Callable
 from math import ceil, inf
+from typing import cast
 from urllib.parse import urlsplit
 
 import zmq
 
 from zmule import process
-from zmule.connection import READ, Bell, Connection, Socket, drain
+from zmule.connection import Bell, Connection, Socket, drain
 from zmule.core.inbox import Inbox
 from zmule.core.wire import decode
 from zmule.errors import ProtocolError, ZmuleError
@@ -47,6 +49,8 @@ class Receiver:
         self.awake = True
         self._connection = Connection(endpoint, inbox, monitored=True)
         self._broadcasts: Socket | None = None
+        self._descriptor = -1
+        self._pairs: tuple[tuple[str, str], ...] = ()
         self._published = ""
         self._alarm: socket.socket | None = None
         self._interrupted: Callable[[bytes], None] = lambda _: None
@@ -100,11 +104,11 @@ class Receiver:
         self._bell.close()
 
     def _run(self) -> None:
-        events: set[object] = set()
+        ready: set[int] = set()
         try:
             while not self._closing:
-                wait = self._turn(events)
-                events = self._poll(wait)
+                wait = self._turn(ready)
+                ready = self._poll(wait)
         except ZmuleError as error:  # nothing a retry would mend: whoever waits is told
             self._fail(error)
         except Exception as error:
@@ -119,21 +123,23 @@ class Receiver:
             self._inbox.error = error
             self._changed()
 
-    def _turn(self, events: set[object]) -> float:
+    def _turn(self, ready: set[int]) -> float:
         """Deal with what has happened; return for how many seconds there is nothing to do."""
         now = time.monotonic()
         with self._mutex:
             self.awake = self._urgent = False
-            if self._connection.monitor is not None and self._connection.monitor in events:
+            if self._connection.cuts in ready and self._connection.was_cut():
                 # A socket made anew, since the old one takes frames for a moment yet, and loses them.
                 self._connection.exchange(now)
                 self._inbox.disconnected(now)
                 self._connection.close()
+            woken = self._connection.descriptor in ready
             self._connection.renew(now)
-            self._connection.exchange(now)
-            for data in drain(self._broadcasts):
-                self._inbox.broadcast(decode(data))
-            if self._alarm is not None and self._alarm.fileno() in events:
+            self._connection.exchange(now, woken=woken)
+            if self._broadcasts is not None and self._descriptor in ready:
+                for data in drain(self._broadcasts):
+                    self._inbox.broadcast(decode(data))
+            if self._alarm is not None and self._alarm.fileno() in ready:
                 self._interrupted(self._alarm.recv(4096))
             self._follow()
             if self._inbox.error is not None:
@@ -143,22 +149,23 @@ class Receiver:
             self._wakes_at = inf if due is None else due
             return self._wakes_at - now
 
-    def _poll(self, wait: float) -> set[object]:
+    def _poll(self, wait: float) -> set[int]:
         """Wait until something has happened; if it is only news that can wait, a moment longer."""
-        socket, monitor, broadcasts = self._connection.descriptor, self._connection.monitor, self._broadcasts
-        sources: list[object] = [socket, *(one for one in (monitor, broadcasts) if one is not None)]
-        if self._alarm is not None:
-            sources.append(self._alarm.fileno())
-        events = _ready([*sources, self._bell.descriptor], wait)
-        if self._bell.descriptor in events:
+        alarm = self._alarm.fileno() if self._alarm is not None else -1
+        sources = [self._connection.descriptor, self._connection.cuts, self._descriptor, alarm]
+        ready = _ready([*sources, self._bell.descriptor], wait)
+        if self._bell.descriptor in ready:
             self._bell.silence()
-            if len(events) == 1 and not self._urgent:
-                events = _ready(sources, min(wait, LINGER_SECONDS))
-        return events
+            if len(ready) == 1 and not self._urgent:
+                ready = _ready(sources, min(wait, LINGER_SECONDS))
+        return ready
 
     def _follow(self) -> None:
         """Subscribe where the broker says that it publishes."""
-        endpoint = publish_endpoint(self._connection.endpoint, self._inbox.publish)
+        if self._inbox.publish is self._pairs:
+            return
+        self._pairs = self._inbox.publish
+        endpoint = publish_endpoint(self._connection.endpoint, self._pairs)
         if endpoint == self._published:
             return
         self._unsubscribe()
@@ -168,6 +175,7 @@ class Receiver:
         self._broadcasts = process.context().socket(zmq.SUB)
         self._broadcasts.linger = 0
         self._broadcasts.subscribe(b"")
+        self._descriptor = cast(int, self._broadcasts.get(zmq.FD))
         try:
             self._broadcasts.connect(endpoint)
         except zmq.ZMQError as error:
@@ -177,6 +185,7 @@ class Receiver:
         if self._broadcasts is not None:
             self._broadcasts.close(linger=0)
             self._broadcasts = None
+            self._descriptor = -1
 
 
 def publish_endpoint(endpoint: str, pairs: tuple[tuple[str, str], ...]) -> str:
@@ -201,8 +210,10 @@ def publish_endpoint(endpoint: str, pairs: tuple[tuple[str, str], ...]) -> str:
     return ""
 
 
-def _ready(sources: list[object], wait: float) -> set[object]:
-    """Return which of the sockets and descriptors can be read, after so many seconds at most."""
-    timeout = -1 if wait == inf else max(0, ceil(wait * 1000))
-    pairs = [(source, READ) for source in sources]
-    return {source for source, _ in zmq.zmq_poll(pairs, timeout)}  # type: ignore[arg-type]  # descriptors, too
+def _ready(descriptors: list[int], wait: float) -> set[int]:
+    """Return which of the descriptors, but for -1, can be read, after so many seconds at most."""
+    poller = select.poll()
+    for descriptor in descriptors:
+        if descriptor >= 0:
+            poller.register(descriptor, select.POLLIN)
+    return {descriptor for descriptor, _ in poller.poll(None if wait == inf else max(0, ceil(wait * 1000)))}
