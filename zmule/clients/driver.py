@@ -101,6 +101,14 @@ class Driver:
             self.exchange()
             self.look_after()
 
+    def awaken(self) -> None:
+        """See to it that what is not sent yet is looked after soon."""
+        if not self.awake:
+            self.awake = True
+            if self._driving and self._soonest(time.monotonic()) < self._wakes_at:
+                self._bell.ring()
+        self.look_after()
+
     def look_after(self) -> None:
         """Have the pump thread drive whenever something is due and nobody else does."""
         if self._pump is None:

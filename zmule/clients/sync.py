@@ -51,7 +51,7 @@ class Client:
         endpoint: str | None = None,
         *,
         timeout: float = DEFAULT_TIMEOUT,
-        outbox_messages: int = 10_000,
+        outbox_messages: int = 30_000,
         outbox_bytes: int = 64 << 20,
     ) -> None:
         self.endpoint = endpoint or default_endpoint(os.environ)
@@ -402,8 +402,9 @@ class Client:
             self._fit(limit)
             ticket = outbox.put(queue, message, headers, awaited=wait, options=options, until=until)
             if not wait:
-                driver.exchange()
-                driver.look_after()
+                if outbox.fills_a_frame() or not driver.awake:
+                    driver.exchange()
+                driver.awaken()
                 return True
             if not driver.wait(lambda: outbox.answered(ticket), limit):
                 raise outbox.abandon(ticket) or self._unavailable(limit, "the message is unconfirmed")

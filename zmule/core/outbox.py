@@ -33,6 +33,7 @@ from zmule.core.frames import (
 )
 from zmule.core.lanes import Lanes, Waiting
 from zmule.core.questions import Questions
+from zmule.core.queues import byte_size
 from zmule.core.session import Link
 from zmule.core.wire import check_envelope, detail, span
 from zmule.errors import ProtocolError, QueueFull, ZmuleError, from_code, too_large
@@ -105,7 +106,7 @@ class Outbox(Link):
         self.posted: deque[Entry] = deque()
         self.small = self.spare = 0
         self._last = self._framed = self._refused_last = self._crowded = 0
-        self._bytes = 0
+        self._bytes = self._unsent_bytes = 0
         self._unsent: deque[Entry] = deque()
         self._again: deque[tuple[Put, int, int]] = deque()
         self._sent: deque[tuple[Put, int, int]] = deque()
@@ -141,7 +142,7 @@ class Outbox(Link):
             UnicodeEncodeError: a text that UTF-8 cannot write.
         """
         envelope = seal(queue, headers, options)
-        size = byte_size(body)
+        size = byte_size((body,))
         if size > self.max_message:
             raise too_large(size, self.max_message)
         self.absorb()
@@ -161,7 +162,7 @@ class Outbox(Link):
             return False
         entries = [posted.popleft() for _ in range(len(posted))]
         self._last += len(entries)
-        self._bytes += sum(map(itemgetter(2), entries))
+        self._count(sum(map(itemgetter(2), entries)))
         self._unsent.extend(entries)
         self.see_to_spare()
         return True
@@ -173,9 +174,17 @@ class Outbox(Link):
 
     def _number(self, entry: Entry) -> int:
         self._last += 1
-        self._bytes += entry[2]
+        self._count(entry[2])
         self._unsent.append(entry)
         return self._last
+
+    def _count(self, size: int) -> None:
+        self._bytes += size
+        self._unsent_bytes += size
+
+    def fills_a_frame(self) -> bool:
+        """Return whether what has not been sent is as much as a frame should carry."""
+        return self._unsent_bytes >= FRAME_BYTES
 
     def _line_up(self, waiting: Waiting) -> None:
         if self._lanes.closed(waiting.queue):
@@ -272,6 +281,7 @@ class Outbox(Link):
                 self._sent.append(self._again.popleft())
             while self._unsent:
                 frames.append(self._frame())
+            self._unsent_bytes = 0
         return frames
 
     def take(self, frame: Frame) -> None:
@@ -345,13 +355,6 @@ class Outbox(Link):
         self.failed += 1
         if len(self.failures) < MAX_FAILURES:
             self.failures.append(refusal)
-
-
-def byte_size(body: Body) -> int:
-    """Return how many bytes a message has on the wire."""
-    if isinstance(body, str) and not body.isascii():
-        return len(body.encode())
-    return len(body)
 
 
 def _batches(envelopes: tuple[Envelope, ...], bodies: tuple[Body, ...]) -> tuple[Batch, ...]:
