@@ -113,8 +113,8 @@ def test_defaults(monkeypatch: pytest.MonkeyPatch) -> None:
         filemons=(),
         mercy=60,
         mulefunc_serializer="msgpack",
-        heartbeat=3,
-        heartbeat_timeout=10,
+        heartbeat=6,
+        heartbeat_timeout=20,
         locks=0,
         max_message=1 << 20,
         queue_messages=2_000_000,
@@ -534,8 +534,8 @@ class TestMulefunc:
 
 
 def test_silence_must_be_longer_than_the_heartbeat() -> None:
-    assert complaint({"heartbeat": ["10"]}) == (
-        "heartbeat_timeout is 10 s (default): it must be longer than the heartbeat of 10 s (--heartbeat)"
+    assert complaint({"heartbeat": ["20"]}) == (
+        "heartbeat_timeout is 20 s (default): it must be longer than the heartbeat of 20 s (--heartbeat)"
     )
 
 

@@ -23,8 +23,8 @@ class Limits(NamedTuple):
     max_deliveries: int = 5
     redelivery_pause: float = 1.0
     max_dead: int = 100_000
-    heartbeat: float = 3.0
-    heartbeat_timeout: float = 10.0
+    heartbeat: float = 6.0
+    heartbeat_timeout: float = 20.0
 
 
 class Setup(NamedTuple):

@@ -289,19 +289,19 @@ HEARTBEAT = Setting(
     "heartbeat",
     "broker.heartbeat",
     _seconds(0.001),
-    3.0,
+    6.0,
     "How often the broker and its peers tell each other that they live.",
     BROKER_PANEL,
-    "3",
+    "6",
 )
 HEARTBEAT_TIMEOUT = Setting(
     "heartbeat_timeout",
     "broker.heartbeat_timeout",
     _seconds(0.001),
-    10.0,
+    20.0,
     "After how long a silence a peer is taken for dead; longer than the heartbeat.",
     BROKER_PANEL,
-    "10",
+    "20",
 )
 LOCKS = Setting(
     "locks",
