@@ -18,7 +18,7 @@ from zmule.core.queues import Dead, Message
 from zmule.core.terms import Terms
 from zmule.errors import ConfigError
 from zmule.stores import Changes, Lost, Recovery, Saved, Store, open_store
-from zmule.stores.memory import MemoryStore
+from zmule.testing.memory import MemoryStore
 
 NOTHING = Recovery([], [], [], {}, 1)
 

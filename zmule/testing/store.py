@@ -10,8 +10,8 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from zmule.core.effects import Recovery
-from zmule.stores.memory import MemoryStore
 from zmule.stores.store import Changes, Lost, Saved
+from zmule.testing.memory import MemoryStore
 
 
 class SimStore:

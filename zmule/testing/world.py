@@ -36,8 +36,8 @@ from zmule.core.services import Schedules
 from zmule.core.session import Link
 from zmule.core.setup import Limits, Setup
 from zmule.core.wire import decode, encode
-from zmule.stores.memory import MemoryStore
 from zmule.stores.store import Changes, Saved, Store
+from zmule.testing.memory import MemoryStore
 
 __all__ = ["Actor", "SimClient", "SimMule", "SimThread", "World"]
 
