@@ -186,7 +186,8 @@ class Inbox(Link):
             if buffer:
                 self.news = True
                 hand.since = self._now
-                hand.arrival = arrival = buffer.popleft()
+                hand.arrival = arrival = buffer[0]  # first: a signal's handler asks what hands hold
+                buffer.popleft()
                 return arrival
         return None
 

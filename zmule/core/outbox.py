@@ -8,15 +8,18 @@ nothing is lost and nothing counts twice.
 
 A message that may wait for room in its queue can be refused several times, and gets another number each
 time: see `zmule.core.lanes`. What names it here is its ticket; that of any other message is its number.
+
+A program's signal handler may raise between any two calls in here, and no message may be lost or numbered
+twice by that. So messages and frames go from one place to the next within a single call of a deque's.
 """
 
 from __future__ import annotations
 
 from collections import deque
 from functools import lru_cache
-from itertools import groupby
+from itertools import chain, filterfalse, groupby, islice
 from operator import itemgetter
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
 
 from zmule.core.frames import (
     Answer,
@@ -37,6 +40,11 @@ from zmule.core.queues import byte_size
 from zmule.core.session import Link
 from zmule.core.wire import check_envelope, detail, span
 from zmule.errors import ProtocolError, QueueFull, ZmuleError, from_code, too_large
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+T = TypeVar("T")
 
 FRAME_MESSAGES = 1000
 FRAME_BYTES = 1 << 20
@@ -105,7 +113,7 @@ class Outbox(Link):
         self.failed = 0
         self.posted: deque[Entry] = deque()
         self.small = self.spare = 0
-        self._last = self._framed = self._refused_last = self._crowded = 0
+        self._framed = self._refused_last = self._crowded = 0
         self._bytes = self._unsent_bytes = 0
         self._unsent: deque[Entry] = deque()
         self._again: deque[tuple[Put, int, int]] = deque()
@@ -157,13 +165,11 @@ class Outbox(Link):
 
     def absorb(self) -> bool:
         """Number what was posted; return whether there was something."""
-        posted = self.posted
-        if not posted:
+        new = len(self.posted)
+        if not new:
             return False
-        entries = [posted.popleft() for _ in range(len(posted))]
-        self._last += len(entries)
-        self._count(sum(map(itemgetter(2), entries)))
-        self._unsent.extend(entries)
+        self._unsent.extend(_taken(self.posted, new))
+        self._count(sum(map(itemgetter(2), islice(reversed(self._unsent), new))))
         self.see_to_spare()
         return True
 
@@ -172,8 +178,12 @@ class Outbox(Link):
         room = self.most_messages - self.unconfirmed() if self._fits_bytes() else 0
         self.spare = max(0, min(FRAME_MESSAGES, room))
 
+    @property
+    def _last(self) -> int:
+        """The number of the last message that has one."""
+        return self._framed + len(self._unsent)
+
     def _number(self, entry: Entry) -> int:
-        self._last += 1
         self._count(entry[2])
         self._unsent.append(entry)
         return self._last
@@ -260,8 +270,7 @@ class Outbox(Link):
         self._resuming = True
 
     def lost(self) -> None:
-        self._again.extendleft(reversed(self._sent))
-        self._sent.clear()
+        self._again.extendleft(islice(iter(self._sent.pop, None), len(self._sent)))
         self.questions.again()
         self.holds = 0
 
@@ -276,9 +285,9 @@ class Outbox(Link):
             self._note_over()
         frames: list[Frame] = [*self.questions.unsent()]
         if not self._resuming:
-            while self._again:
-                frames.append(self._again[0][0])
-                self._sent.append(self._again.popleft())
+            if self._again:
+                frames += [put for put, _, _ in self._again]
+                self._sent.extend(_taken(self._again, len(self._again)))
             while self._unsent:
                 frames.append(self._frame())
             self._unsent_bytes = 0
@@ -299,13 +308,11 @@ class Outbox(Link):
         Its floor tells the broker what the sender knew when it numbered them: what it numbered before it
         knew of a refusal is sent apart from what it numbered afterwards.
         """
-        unsent = self._unsent
-        entries = [unsent.popleft() for _ in range(min(FRAME_MESSAGES, len(unsent)))]
+        entries = list(islice(self._unsent, FRAME_MESSAGES))
         envelopes, bodies, sizes, floors = zip(*entries, strict=True)
         floor = min(floors)
         if sum(sizes) > FRAME_BYTES or floor < self._refused_last:
             fits = self._fitting(sizes, floors)
-            unsent.extendleft(reversed(entries[fits:]))
             entries, envelopes, bodies = entries[:fits], envelopes[:fits], bodies[:fits]
             sizes, floor = sizes[:fits], min(floors[:fits])
         put = Put(
@@ -313,8 +320,11 @@ class Outbox(Link):
             floor if floor < self._refused_last else self.confirmed,
             _batches(envelopes, bodies),
         )
-        self._framed += len(entries)
-        self._sent.append((put, self._framed, sum(sizes)))
+        last = self._framed + len(entries)
+        framed: Iterator[Any] = filterfalse(None, _taken(self._unsent, len(entries)))  # lets none through
+        sent = chain(((put, last, sum(sizes)),), framed)
+        self._framed = last
+        self._sent.extend(sent)
         return put
 
     def _fitting(self, sizes: tuple[int, ...], floors: tuple[int, ...]) -> int:
@@ -355,6 +365,11 @@ class Outbox(Link):
         self.failed += 1
         if len(self.failures) < MAX_FAILURES:
             self.failures.append(refusal)
+
+
+def _taken(line: deque[T], count: int) -> Iterator[T]:
+    """Yield so many of the first in line, each of which is taken out as it is asked for."""
+    return islice(iter(line.popleft, None), count)
 
 
 def _batches(envelopes: tuple[Envelope, ...], bodies: tuple[Body, ...]) -> tuple[Batch, ...]:

@@ -104,7 +104,6 @@ class Engine:
         check_endpoint(self.endpoint)
         self._pid = os.getpid()
         self._mutex = threading.Lock()
-        self._lock, self._unlock = self._mutex.acquire, self._mutex.release
         self._moved = threading.Condition(self._mutex)
         self._waiters: set[_Waiter] = set()
         self._own = threading.local()
@@ -302,8 +301,7 @@ class Engine:
             hand: _Hand = self._own.hand
         except AttributeError:
             hand = self._new_hand()
-        self._lock()  # half the price of `with`
-        try:
+        with self._mutex:  # and not by its methods: after a call, a signal's handler might raise
             inbox, receiver = self._inbox, self._receiver
             arrival = inbox.advance(hand, 0 if self._stopping else sources)
             if arrival is None:
@@ -313,8 +311,6 @@ class Engine:
             elif not receiver.awake:
                 receiver.ring()
             return arrival
-        finally:
-            self._unlock()
 
     def _new_hand(self) -> _Hand:
         """Note that this thread is one that gets messages. Without the mutex."""
