@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+from math import inf
 from typing import cast
 
 import zmq
@@ -17,6 +18,9 @@ Socket = zmq.Socket[bytes]
 
 READ, WRITE = int(zmq.POLLIN), int(zmq.POLLOUT)
 
+STUCK_SECONDS = 0.1
+"""Nothing else is due sooner while frames wait for a broker that does not read: they would go first."""
+
 
 class Bell:
     """Wakes up a thread that polls."""
@@ -25,8 +29,9 @@ class Bell:
         self.descriptor = os.eventfd(0, os.EFD_NONBLOCK | os.EFD_CLOEXEC)
 
     def ring(self) -> None:
-        """Make the descriptor readable."""
-        os.eventfd_write(self.descriptor, 1)
+        """Make the descriptor readable, unless it is closed: a signal's handler may come late."""
+        if self.descriptor >= 0:
+            os.eventfd_write(self.descriptor, 1)
 
     def silence(self) -> None:
         """Make it unreadable again."""
@@ -35,7 +40,8 @@ class Bell:
 
     def close(self) -> None:
         """Close the descriptor; a fork has its own and closes it, too."""
-        os.close(self.descriptor)
+        descriptor, self.descriptor = self.descriptor, -1
+        os.close(descriptor)
 
 
 class Connection:
@@ -105,22 +111,31 @@ class Connection:
             raise
 
     def _exchange(self, now: float, woken: bool) -> int:
+        link, taken = self._link, 0
         if not woken:
             self._transmit(now)
-        taken = got = self._take_in(now)
-        while (woken or got or self._backlog or self._link.state == "down") and self._transmit(now):
-            got = self._take_in(now)
-            taken += got
+        while True:
+            frames, events = _drain(cast(Socket, self.socket))
+            for data in frames:
+                link.receive(decode(data), now)
+            taken += len(frames)
+            waits = self._backlog or (link.state == "down" and link.next_deadline(now) is None)
+            if not (woken or frames or (waits and events & WRITE)) or not self._transmit(now):
+                return taken
             woken = False
-        return taken
 
     def _transmit(self, now: float) -> bool:
-        """Send what there is; return whether anything was sent."""
+        """Send what there is; return whether the socket was touched.
+
+        Then it has to be looked at again, for that may have used up what the descriptor has told.
+        """
         socket = cast(Socket, self.socket)
         if not self._backlog:
             if self._link.state == "down" and not cast(int, socket.get(zmq.EVENTS)) & WRITE:
-                return False
+                return True
             self._backlog = [encode(frame) for frame in self._link.outgoing(now)]
+        if not self._backlog:
+            return False
         sent = 0
         try:
             for data in self._backlog:
@@ -129,14 +144,14 @@ class Connection:
         except zmq.Again:
             pass
         del self._backlog[:sent]
-        return sent > 0
+        return True
 
-    def _take_in(self, now: float) -> int:
-        """Hand to the link what has come; return how many frames."""
-        frames = drain(self.socket)
-        for data in frames:
-            self._link.receive(decode(data), now)
-        return len(frames)
+    def next_deadline(self, now: float) -> float:
+        """Return when there is something to do even if nothing comes."""
+        due = self._link.next_deadline(now)
+        if due is None:
+            return inf
+        return max(due, now + STUCK_SECONDS) if self._backlog else due
 
     def close(self) -> None:
         """Close the socket; the next `renew` makes another."""
@@ -157,12 +172,17 @@ class Connection:
         self.descriptor = self.cuts = -1
 
 
-def drain(socket: Socket | None) -> list[bytes]:
+def drain(socket: Socket) -> list[bytes]:
     """Return all frames that have come, without waiting."""
+    return _drain(socket)[0]
+
+
+def _drain(socket: Socket) -> tuple[list[bytes], int]:
+    """Return all frames that have come, and the socket's events after that."""
     frames: list[bytes] = []
-    while socket is not None and readable(socket):
+    while (events := cast(int, socket.get(zmq.EVENTS))) & READ:
         frames.append(socket.recv(zmq.DONTWAIT))
-    return frames
+    return frames, events
 
 
 def readable(socket: Socket) -> bool:

@@ -28,18 +28,18 @@ LONGEST_POLL = 3600.0
 
 
 class Driver:
-    """The threads of a client, and its connection. All but `stir`, `close` and `abandon` need the mutex held.
+    """The threads of a client, and its connection. What does not say otherwise needs the mutex held.
 
     Attributes:
         mutex: guards the outbox and the socket.
         awake: whether somebody looks soon whether there are posted messages.
+        shut: whether nothing more may be posted.
         closed: whether it is over.
     """
 
     def __init__(self, endpoint: str, outbox: Outbox) -> None:
         self.mutex = threading.Lock()
-        self.awake = False
-        self.closed = False
+        self.awake = self.shut = self.closed = False
         self._outbox = outbox
         self._connection = Connection(endpoint, outbox)
         self._changed = threading.Condition(self.mutex)
@@ -56,10 +56,11 @@ class Driver:
             ZmuleError: the broker has turned the session away, or the client was closed.
         """
         deadline = time.monotonic() + limit
+        self.check()
         self.exchange()
         while not done():
             self.check()
-            left = deadline - time.monotonic()
+            left = min(deadline - time.monotonic(), LONGEST_POLL)
             if left <= 0:
                 return False
             if self._driving:
@@ -75,34 +76,51 @@ class Driver:
         if self.closed:
             raise ZmuleError("this client is closed")
 
+    def admit(self) -> None:
+        """Raise if no message may be accepted that nobody waits for."""
+        self.check()
+        if self.shut:
+            raise ZmuleError("this client is being closed")
+
     def exchange(self, *, woken: bool = False) -> None:
         """Send what there is and take in what has come, as far as that goes without waiting."""
-        self.awake = False  # before the look: what is posted after it is stirred for, the rest is seen
-        self.awake = self._outbox.absorb()
         now = time.monotonic()
-        if not self._driving:
-            self._connection.renew(now)
         taken = 1  # who polls has to know of a failure, too
         try:
+            self.awake = False  # before the look: what is posted after it is stirred for, the rest is seen
+            self.awake = self._outbox.absorb() and not self.shut
+            if not self._driving:
+                self._connection.renew(now)
             taken = self._connection.exchange(now, woken=woken)
         except ZmuleError as error:
             self._outbox.error = error
             raise
         finally:
+            if self._outbox.error is not None:
+                self.awake = False
             if taken:
                 self._changed.notify_all()
-            if self._driving and ((taken and self._driver_waits) or self._soonest(now) < self._wakes_at):
+            if not self._driving:
+                if self.awake:
+                    self.look_after()
+            elif (taken and self._driver_waits) or self._soonest(now) < self._wakes_at:
                 self._bell.ring()
 
     def stir(self) -> None:
         """Send what was posted, and see to it that it is looked after. Without the mutex."""
         with self.mutex:
-            self.check()
+            self.admit()
             self.exchange()
             self.look_after()
 
+    def shut_off(self) -> None:
+        """Let nothing more be posted, so that a flush leaves nothing behind. Without the mutex."""
+        with self.mutex:
+            self.shut, self.awake = True, False
+
     def awaken(self) -> None:
         """See to it that what is not sent yet is looked after soon."""
+        self.check()
         if not self.awake:
             self.awake = True
             if self._driving and self._soonest(time.monotonic()) < self._wakes_at:
@@ -128,8 +146,9 @@ class Driver:
             self._changed.wait_for(lambda: not self._driving)
             self._connection.close()
             self._bell.close()
-        if self._pump is not None:
-            self._pump.join()
+            pump = self._pump
+        if pump is not None:
+            pump.join()
 
     def abandon(self) -> None:
         """In a forked child: leave what is the parent's alone."""
@@ -138,8 +157,7 @@ class Driver:
 
     def _soonest(self, now: float) -> float:
         """Return when there is something to do even if nothing comes."""
-        due = self._outbox.next_deadline(now)
-        return min(inf if due is None else due, now + LINGER_SECONDS if self.awake else inf)
+        return min(self._connection.next_deadline(now), now + LINGER_SECONDS if self.awake else inf)
 
     def _drive(self, left: float, *, waits: bool) -> None:
         """Wait until something comes or is due, and deal with it."""
@@ -150,8 +168,8 @@ class Driver:
             poller.register(descriptor, select.POLLIN)
         self._driving, self._driver_waits = True, waits
         try:
-            self.mutex.release()
             try:
+                self.mutex.release()
                 ready = poller.poll(max(0, ceil((self._wakes_at - now) * 1000)))
             finally:
                 self.mutex.acquire()
@@ -167,9 +185,12 @@ class Driver:
 
     def _pumping(self) -> None:
         with self.mutex:
-            while not self.closed and self._outbox.error is None:
-                if self._driving or not (self.awake or self._outbox.expecting()):
-                    self._wanted.wait()
-                else:
-                    with suppress(ZmuleError):
-                        self._drive(LONGEST_POLL, waits=False)
+            try:
+                while not self.closed and self._outbox.error is None:
+                    if self._driving or not (self.awake or self._outbox.expecting()):
+                        self._wanted.wait()
+                    else:
+                        with suppress(ZmuleError):
+                            self._drive(LONGEST_POLL, waits=False)
+            finally:  # if it failed, the next message finds that out, too, and makes another
+                self._pump, self.awake = None, False

@@ -320,6 +320,7 @@ class Client:
         Raises:
             ZmuleError: as `flush`.
         """
+        self._driver.shut_off()
         try:
             self._flush_rest(timeout)
         finally:
@@ -377,7 +378,7 @@ class Client:
     def _make_room(self) -> None:
         """Send what was posted, and wait until more may be."""
         with self._driver.mutex:
-            self._driver.check()
+            self._driver.admit()
             self._driver.exchange()
             self._fit(self.timeout)
             self._outbox.see_to_spare()
@@ -400,6 +401,8 @@ class Client:
         with driver.mutex:
             self._connect(limit)
             self._fit(limit)
+            if not wait:
+                driver.admit()
             ticket = outbox.put(queue, message, headers, awaited=wait, options=options, until=until)
             if not wait:
                 if outbox.fills_a_frame() or not driver.awake:

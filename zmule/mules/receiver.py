@@ -76,8 +76,8 @@ class Receiver:
         except BaseException:
             self.wake()
             raise
-        due = self._inbox.next_deadline(now)
-        if due is not None and due < self._wakes_at:
+        welcomed = self._inbox.publish is not self._pairs  # of which `_follow` must know
+        if welcomed or self._connection.next_deadline(now) < self._wakes_at:
             self.wake()
 
     def wake(self) -> None:
@@ -95,7 +95,8 @@ class Receiver:
         self._closing = True
         self.wake()
         self._thread.join()
-        self._bell.close()
+        with self._mutex:
+            self._bell.close()
 
     def abandon(self) -> None:
         """In a forked child: leave what is the parent's alone."""
@@ -115,7 +116,8 @@ class Receiver:
             self._fail(ZmuleError(f"the receiver thread has failed: {error!r}"))
             raise
         finally:
-            self._connection.close()
+            with self._mutex:  # the program's threads may be in an `exchange`
+                self._connection.close()
             self._unsubscribe()
 
     def _fail(self, error: ZmuleError) -> None:
@@ -145,8 +147,7 @@ class Receiver:
             if self._inbox.error is not None:
                 raise self._inbox.error
             self._changed()
-            due = self._inbox.next_deadline(now)
-            self._wakes_at = inf if due is None else due
+            self._wakes_at = self._connection.next_deadline(now)
             return self._wakes_at - now
 
     def _poll(self, wait: float) -> set[int]:

@@ -1,0 +1,90 @@
+"""Threads and signal handlers that meet in one client, or in one mule."""
+
+from __future__ import annotations
+
+import gc
+import signal
+
+import pytest
+
+from tests.conftest import Zmuled
+from zmule.core.outbox import plain
+from zmule.errors import ZmuleError
+from zmule.mules.mule import Mule
+
+
+class Alarm(Exception):
+    """What the program's handler raises."""
+
+
+def test_a_handler_that_raises_leaves_no_mutex_held(zmuled: Zmuled) -> None:
+    def ring(_number: int, _frame: object) -> None:
+        raise Alarm
+
+    zmuled.start("--mule")
+    with Mule(endpoint=zmuled.endpoint) as mule:
+        before = signal.signal(signal.SIGALRM, ring)
+        interrupted = 0
+        gc.disable()  # what is raised in a callback of the collector's is only printed
+        try:
+            while interrupted < 400:
+                try:
+                    signal.setitimer(signal.ITIMER_REAL, 1e-4, 1e-4)
+                    while True:
+                        mule._take(0)
+                except Alarm:
+                    interrupted += 1
+        finally:
+            gc.enable()
+            signal.setitimer(signal.ITIMER_REAL, 0)
+            signal.signal(signal.SIGALRM, before)
+        assert mule._mutex.acquire(timeout=1)
+        mule._mutex.release()
+
+
+def test_what_another_thread_has_taken_up_does_not_hide_what_is_posted_next(zmuled: Zmuled) -> None:
+    client = zmuled.start("--mule").client()
+    client.ping()
+    with Mule(2, endpoint=zmuled.endpoint) as mule:
+        with client._driver.mutex:  # as if between the two lines of `_post`
+            client._outbox.posted.append((plain("mule:2"), "one", 3, client._outbox.confirmed))
+            client._driver.exchange()
+        client.mule_msg("two", 2, wait=False)
+        assert [mule.get_msg(timeout=10), mule.get_msg(timeout=10)] == ["one", "two"]
+
+
+def test_what_is_posted_while_the_client_closes_is_an_error(
+    zmuled: Zmuled, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    client = zmuled.start("--mule").client()
+    client.mule_msg("in time", wait=False)
+    end, told = client._end, []
+
+    def late() -> None:
+        for wait in ({"wait": False}, {"wait": False, "timeout": 1.0}):
+            with pytest.raises(ZmuleError, match="being closed"):
+                client.mule_msg("late", **wait)
+            told.append(wait)
+        end()
+
+    monkeypatch.setattr(client, "_end", late)
+    client.close()
+    assert len(told) == 2
+
+
+def test_a_client_that_was_closed_connects_no_more(zmuled: Zmuled) -> None:
+    client = zmuled.start("--mule").client()
+    client.mule_msg("one", wait=False)
+    client._end()
+    client._outbox.posted.append((plain("any"), "two", 3, 0))
+    with pytest.raises(ZmuleError, match="closed"):
+        client.flush()
+    assert client._driver._connection.socket is None
+
+
+def test_a_mule_that_is_closed_can_be_rung_by_a_late_signal(zmuled: Zmuled) -> None:
+    zmuled.start("--mule")
+    mule = Mule(endpoint=zmuled.endpoint)
+    mule.close()
+    mule.ack()
+    mule._receiver.wake()
