@@ -88,3 +88,22 @@ def test_a_mule_that_is_closed_can_be_rung_by_a_late_signal(zmuled: Zmuled) -> N
     mule.close()
     mule.ack()
     mule._receiver.wake()
+
+
+def test_a_lock_that_a_handler_made_give_up_goes_to_the_next(zmuled: Zmuled) -> None:
+    def ring(_number: int, _frame: object) -> None:
+        raise Alarm
+
+    holder = zmuled.start("--mule").client()
+    gives_up, following = zmuled.client(), zmuled.client()
+    gives_up.ping()
+    before = signal.signal(signal.SIGALRM, ring)
+    try:
+        with holder.lock("gate"):
+            signal.setitimer(signal.ITIMER_REAL, 0.2)
+            with pytest.raises(Alarm):
+                gives_up.lock("gate").acquire()
+        with following.lock("gate", timeout=10):
+            pass
+    finally:
+        signal.signal(signal.SIGALRM, before)

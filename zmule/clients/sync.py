@@ -433,6 +433,8 @@ class Client:
                 questions.withdraw(request)
                 if what == "lock":
                     questions.remind("give_up_lock", (arguments[1], request))
+                    with contextlib.suppress(ZmuleError):
+                        self._driver.awaken()  # or else it might be ours until the next call
                 raise
             answer = questions.answer(request)
         if answer is None:
