@@ -18,28 +18,32 @@ class Alarm(Exception):
 
 
 def test_a_handler_that_raises_leaves_no_mutex_held(zmuled: Zmuled) -> None:
+    armed: list[bool] = []
+
     def ring(_number: int, _frame: object) -> None:
-        raise Alarm
+        if armed:
+            armed.clear()
+            raise Alarm
+
+    def take() -> None:
+        armed.append(True)
+        while True:
+            mule._take(0)
 
     zmuled.start("--mule")
     with Mule(endpoint=zmuled.endpoint) as mule:
         before = signal.signal(signal.SIGALRM, ring)
-        interrupted = 0
         gc.disable()  # what is raised in a callback of the collector's is only printed
-        try:
-            while interrupted < 400:
-                try:
-                    signal.setitimer(signal.ITIMER_REAL, 1e-4, 1e-4)
-                    while True:
-                        mule._take(0)
-                except Alarm:
-                    interrupted += 1
-        finally:
-            gc.enable()
-            signal.setitimer(signal.ITIMER_REAL, 0)
-            signal.signal(signal.SIGALRM, before)
-        assert mule._mutex.acquire(timeout=1)
+        signal.setitimer(signal.ITIMER_REAL, 1e-4, 1e-4)
+        for _ in range(400):
+            with pytest.raises(Alarm):
+                take()
+        signal.setitimer(signal.ITIMER_REAL, 0)
+        gc.enable()
+        signal.signal(signal.SIGALRM, before)
+        free = mule._mutex.acquire(timeout=1)
         mule._mutex.release()
+        assert free
 
 
 def test_what_another_thread_has_taken_up_does_not_hide_what_is_posted_next(zmuled: Zmuled) -> None:
