@@ -8,6 +8,7 @@ import subprocess
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
+from itertools import cycle
 
 import pytest
 
@@ -170,7 +171,8 @@ def test_a_client_behind_a_dead_network_sends_everything_once(zmuled_tcp: Zmuled
         stop = threading.Event()
 
         def disturb() -> None:
-            while not stop.wait(0.05):
+            pauses = cycle((0.031, 0.057, 0.043, 0.071))  # no period that a timeout could be a multiple of
+            while not stop.wait(next(pauses)):
                 getattr(proxy, how)()
                 if how == "stall" and not stop.wait(0.7):  # longer than it takes to give up
                     proxy.flow()
@@ -178,7 +180,7 @@ def test_a_client_behind_a_dead_network_sends_everything_once(zmuled_tcp: Zmuled
 
         thread = threading.Thread(target=disturb)
         thread.start()
-        numbers = range(1, 3000)
+        numbers = range(1, 10_000)
         try:
             for number in numbers:
                 client.mule_msg(str(number), wait=number % 1000 == 0)
