@@ -119,6 +119,7 @@ class Engine:
         self.handlers = Handlers()
         self._receiver = Receiver(self.endpoint, self._inbox, self._mutex, self._notice)
         process.register(self)
+        _engines.add(self)
         self._register(timeout)
 
     def _register(self, timeout: float | None) -> None:
@@ -212,6 +213,15 @@ class Engine:
         with self._mutex:
             self._inbox.settle()
             self._receiver.exchange()
+
+    def thread_failed(self, thread: threading.Thread) -> None:
+        """Give back at once what a thread was working on that an exception has ended."""
+        with self._mutex:
+            for hand in cast(set[_Hand], self._inbox.hands):
+                if hand.thread is thread and hand.arrival is not None:
+                    arrival, hand.arrival = hand.arrival, None
+                    self._inbox.fail(arrival)
+                    self._receiver.ring()
 
     @property
     def stopping(self) -> bool:
@@ -464,6 +474,7 @@ def _lock_timeout(timeout: float | None) -> float:
     return min(timeout or LOOK_SECONDS, threading.TIMEOUT_MAX)
 
 
+_engines: weakref.WeakSet[Engine] = weakref.WeakSet()
 _failed: weakref.WeakSet[threading.Thread] = weakref.WeakSet()
 _excepthook = threading.excepthook
 
@@ -473,6 +484,8 @@ def _note_failure(arguments: threading.ExceptHookArgs) -> None:
     clean = isinstance(arguments.exc_value, SystemExit) and not arguments.exc_value.code
     if arguments.thread is not None and not clean:
         _failed.add(arguments.thread)
+        for engine in list(_engines):
+            engine.thread_failed(arguments.thread)
     _excepthook(arguments)
 
 
