@@ -170,7 +170,7 @@ class Driver:
         try:
             try:
                 self.mutex.release()
-                ready = poller.poll(max(0, ceil((self._wakes_at - now) * 1000)))
+                ready = poller.poll(max(0, ceil(round((self._wakes_at - now) * 1000, 3))))
             finally:
                 self.mutex.acquire()
                 self._driving = False

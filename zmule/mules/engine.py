@@ -214,15 +214,6 @@ class Engine:
             self._inbox.settle()
             self._receiver.exchange()
 
-    def thread_failed(self, thread: threading.Thread) -> None:
-        """Give back at once what a thread was working on that an exception has ended."""
-        with self._mutex:
-            for hand in cast(set[_Hand], self._inbox.hands):
-                if hand.thread is thread and hand.arrival is not None:
-                    arrival, hand.arrival = hand.arrival, None
-                    self._inbox.fail(arrival)
-                    self._receiver.ring()
-
     @property
     def stopping(self) -> bool:
         """Whether the mule is to end."""
@@ -442,6 +433,15 @@ class Engine:
             how(arrival)
             self._moved.notify_all()
 
+    def _thread_failed(self, thread: threading.Thread) -> None:
+        """Give back at once what a thread was working on that an exception has ended. Without the mutex."""
+        with self._mutex:
+            for hand in cast(set[_Hand], self._inbox.hands):
+                if hand.thread is thread and hand.arrival is not None:
+                    arrival, hand.arrival = hand.arrival, None
+                    self._inbox.fail(arrival)
+                    self._receiver.ring()
+
     def _sweep(self) -> None:
         """Settle the messages of threads that have ended: a return finishes them, an exception does not.
 
@@ -485,7 +485,7 @@ def _note_failure(arguments: threading.ExceptHookArgs) -> None:
     if arguments.thread is not None and not clean:
         _failed.add(arguments.thread)
         for engine in list(_engines):
-            engine.thread_failed(arguments.thread)
+            engine._thread_failed(arguments.thread)
     _excepthook(arguments)
 
 
