@@ -51,7 +51,7 @@ class Client:
         endpoint: str | None = None,
         *,
         timeout: float = DEFAULT_TIMEOUT,
-        outbox_messages: int = 30_000,
+        outbox_messages: int = 10_000,
         outbox_bytes: int = 64 << 20,
     ) -> None:
         self.endpoint = endpoint or default_endpoint(os.environ)

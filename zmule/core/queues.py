@@ -15,6 +15,7 @@ from bisect import bisect
 from collections import deque
 from collections.abc import Callable, Iterable, Sequence, Set
 from contextlib import suppress
+from itertools import repeat, starmap
 from operator import itemgetter
 from typing import TYPE_CHECKING, NamedTuple
 
@@ -187,7 +188,7 @@ class Queue:
         ready, expiry = self.ready, self.expiry
         if not self._suspects and expiry is None:
             if most < len(ready):
-                return [ready.popleft() for _ in range(most)]
+                return list(starmap(ready.popleft, repeat((), most)))
             taken = list(ready)
             ready.clear()
             return taken
