@@ -473,18 +473,22 @@ def test_lock_thread_and_harakiri(zmuled: Zmuled) -> None:
     zmuled.program(
         "tasks.py",
         """
-        import os, time, uwsgi
+        import os, sys, time, uwsgi
         from uwsgidecorators import harakiri, lock, signal, thread
+
+        def say(*words):  # in one piece, for two threads speak
+            sys.stdout.write(" ".join(map(str, words)) + "\\n")
+            sys.stdout.flush()
 
         @lock
         def alone(x):
-            print("held", uwsgi.is_locked(), flush=True)
+            say("held", uwsgi.is_locked())
             return x
 
         @thread
         @lock
         def apart(x):
-            print("apart", x, flush=True)
+            say("apart", x)
 
         @harakiri(60)
         def quick(x):
@@ -497,7 +501,7 @@ def test_lock_thread_and_harakiri(zmuled: Zmuled) -> None:
 
         @signal(1, target="mules")
         def run(number):
-            print(alone(5), quick(6), uwsgi.is_locked(), apart(7).__name__, flush=True)
+            say(alone(5), quick(6), uwsgi.is_locked(), apart(7).__name__)
 
         @signal(2, target="mules")
         def die(number):
