@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import contextlib
 import os
-from math import inf
+import select
+from collections.abc import Iterable
+from math import ceil, inf
 from typing import cast
 
 import zmq
@@ -188,6 +190,16 @@ def _drain(socket: Socket) -> tuple[list[bytes], int]:
 def readable(socket: Socket) -> bool:
     """Return whether a frame can be received: to ask costs a sixth of the exception if there is none."""
     return cast(int, socket.get(zmq.EVENTS)) & READ > 0
+
+
+def poll(descriptors: Iterable[int], wait: float) -> set[int]:
+    """Return which of the descriptors, but for -1, can be read, after so many seconds at most."""
+    poller = select.poll()
+    for descriptor in descriptors:
+        if descriptor >= 0:
+            poller.register(descriptor, select.POLLIN)
+    timeout = None if wait == inf else max(0, ceil(round(wait * 1000, 3)))
+    return {descriptor for descriptor, _ in poller.poll(timeout)}
 
 
 def connect(endpoint: str) -> Socket:

@@ -12,13 +12,14 @@ import stat
 import subprocess
 import sys
 import threading
-import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 
 import pytest
 
+from tests.conftest import wait_until
 from zmule.core.effects import Mark
 from zmule.core.queues import Dead, Message
 from zmule.core.terms import Terms
@@ -89,11 +90,7 @@ def wait_readable(store: Store) -> None:
     assert select.select([descriptor], [], [], 10)[0], "no answer in ten seconds"
 
 
-def until(condition: Callable[[], bool]) -> None:
-    give_up = time.monotonic() + 20
-    while not condition():
-        assert time.monotonic() < give_up, "it did not come about in twenty seconds"
-        time.sleep(0.002)
+until = partial(wait_until, seconds=20.0)
 
 
 def ids(path: Path) -> list[int]:

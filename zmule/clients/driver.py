@@ -12,14 +12,13 @@ the next one that is posted has to `stir`, which sends it at once.
 
 from __future__ import annotations
 
-import select
 import threading
 import time
 from collections.abc import Callable
 from contextlib import suppress
-from math import ceil, inf
+from math import inf
 
-from zmule.connection import Bell, Connection
+from zmule.connection import Bell, Connection, poll
 from zmule.core.outbox import Outbox
 from zmule.errors import ZmuleError
 
@@ -163,18 +162,15 @@ class Driver:
         """Wait until something comes or is due, and deal with it."""
         now = time.monotonic()
         self._wakes_at = min(now + left, self._soonest(now))
-        poller = select.poll()
-        for descriptor in (self._connection.descriptor, self._bell.descriptor):
-            poller.register(descriptor, select.POLLIN)
         self._driving, self._driver_waits = True, waits
         try:
             try:
                 self.mutex.release()
-                ready = poller.poll(max(0, ceil(round((self._wakes_at - now) * 1000, 3))))
+                ready = poll((self._connection.descriptor, self._bell.descriptor), self._wakes_at - now)
             finally:
                 self.mutex.acquire()
                 self._driving = False
-            if any(descriptor == self._bell.descriptor for descriptor, _ in ready):
+            if self._bell.descriptor in ready:
                 self._bell.silence()
             if not self.closed:
                 self.exchange(woken=bool(ready))

@@ -138,9 +138,7 @@ class Client:
 
         Args, returns and errors are those of `mule_msg`, and `UnknownFarm`.
         """
-        envelope = plain(farm_queue(farm))
-        if headers is not None or delay is not None or at is not None or ttl is not None:
-            envelope = seal(envelope.queue, headers, wished(delay, at, ttl))
+        envelope = seal(farm_queue(farm), headers, wished(delay, at, ttl))
         if wait or timeout is not None:
             return self._send(envelope, message, wait, timeout)
         return self._post(envelope, message)

@@ -8,19 +8,18 @@ not disturbed for each.
 
 from __future__ import annotations
 
-import select
 import socket
 import threading
 import time
 from collections.abc import Callable
-from math import ceil, inf
+from math import inf
 from typing import cast
 from urllib.parse import urlsplit
 
 import zmq
 
 from zmule import process
-from zmule.connection import Bell, Connection, Socket, drain
+from zmule.connection import Bell, Connection, Socket, drain, poll
 from zmule.core.inbox import Inbox
 from zmule.core.wire import decode
 from zmule.errors import ProtocolError, ZmuleError
@@ -154,11 +153,11 @@ class Receiver:
         """Wait until something has happened; if it is only news that can wait, a moment longer."""
         alarm = self._alarm.fileno() if self._alarm is not None else -1
         sources = [self._connection.descriptor, self._connection.cuts, self._descriptor, alarm]
-        ready = _ready([*sources, self._bell.descriptor], wait)
+        ready = poll([*sources, self._bell.descriptor], wait)
         if self._bell.descriptor in ready:
             self._bell.silence()
             if len(ready) == 1 and not self._urgent:
-                ready = _ready(sources, min(wait, LINGER_SECONDS))
+                ready = poll(sources, min(wait, LINGER_SECONDS))
         return ready
 
     def _follow(self) -> None:
@@ -209,12 +208,3 @@ def publish_endpoint(endpoint: str, pairs: tuple[tuple[str, str], ...]) -> str:
         if own.scheme == theirs.scheme == "ipc" and own.path == theirs.path:
             return publish
     return ""
-
-
-def _ready(descriptors: list[int], wait: float) -> set[int]:
-    """Return which of the descriptors, but for -1, can be read, after so many seconds at most."""
-    poller = select.poll()
-    for descriptor in descriptors:
-        if descriptor >= 0:
-            poller.register(descriptor, select.POLLIN)
-    return {descriptor for descriptor, _ in poller.poll(None if wait == inf else max(0, ceil(wait * 1000)))}

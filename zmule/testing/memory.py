@@ -9,20 +9,20 @@ from itertools import chain
 
 from zmule.core.effects import Mark, Recovery
 from zmule.core.queues import Dead, Message
-from zmule.stores.store import Changes, Lost, Saved
+from zmule.stores.store import Changes
+from zmule.stores.volatile import VolatileStore
 
 
-class MemoryStore:
+class MemoryStore(VolatileStore):
     """A `Store` in memory."""
 
     def __init__(self) -> None:
+        super().__init__()
         self._messages: dict[int, Message] = {}
         self._senders: dict[bytes, Mark] = {}
         self._dead: dict[int, Dead] = {}
         self._facts: dict[str, bytes] = {}
         self._next_id = 1
-        self._answers: list[Saved | Lost] = []
-        self._closed = False
 
     def recover(self) -> Recovery:
         messages = [self._messages[id] for id in sorted(self._messages)]
@@ -30,8 +30,7 @@ class MemoryStore:
         return Recovery(messages, list(self._senders.values()), dead, dict(self._facts), self._next_id)
 
     def save(self, changes: Changes) -> None:
-        if self._closed:
-            raise ValueError("the store is closed")
+        super().save(changes)
         for message in chain(changes.messages, changes.amended):
             self._messages[message[0]] = message
         if changes.messages:
@@ -39,8 +38,6 @@ class MemoryStore:
         for id in changes.removed:
             self._messages.pop(id, None)
         self._note(changes)
-        if changes.batch:
-            self._answers.append(Saved(changes.batch))
 
     def _note(self, changes: Changes) -> None:
         for mark in changes.senders:
@@ -53,16 +50,3 @@ class MemoryStore:
         for id in changes.undead:
             self._dead.pop(id, None)
         self._facts = {name: value for name, value in (self._facts | dict(changes.facts)).items() if value}
-
-    def completed(self) -> list[Saved | Lost]:
-        answers, self._answers = self._answers, []
-        return answers
-
-    def descriptor(self) -> None:
-        return None
-
-    def healthy(self) -> None:
-        return None
-
-    def close(self) -> None:
-        self._closed = True
