@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import gc
 import os
 import signal
 import subprocess
@@ -123,6 +124,29 @@ class Zmuled:
                 client.close(timeout=0.1)
         if self.process is not None and self.process.poll() is None:
             self.stop()
+
+
+class Alarm(Exception):
+    """What a program's handler of SIGALRM raises."""
+
+
+@pytest.fixture
+def armed() -> Iterator[list[bool]]:
+    """A list; if it is not empty, SIGALRM empties it and raises `Alarm`."""
+    state: list[bool] = []
+
+    def ring(_number: int, _frame: object) -> None:
+        if state:
+            state.clear()
+            raise Alarm
+
+    before = signal.signal(signal.SIGALRM, ring)
+    gc.disable()  # what is raised in a callback of the collector's is only printed
+    yield state
+    state.clear()
+    gc.enable()
+    signal.setitimer(signal.ITIMER_REAL, 0)
+    signal.signal(signal.SIGALRM, before)
 
 
 @pytest.fixture

@@ -2,39 +2,15 @@
 
 from __future__ import annotations
 
-import gc
 import random
 import signal
-from collections.abc import Iterator
 
-import pytest
-
+from tests.conftest import Alarm
 from tests.core.test_session import SESSION, up
 from zmule.core.frames import Put
 from zmule.core.outbox import Outbox, plain
 
 ROUNDS, EACH = 400, 60
-
-
-class Alarm(Exception):
-    """What the handler raises."""
-
-
-@pytest.fixture
-def armed() -> Iterator[list[bool]]:
-    """Whether the handler raises: a list of one."""
-    state = [False]
-
-    def ring(_number: int, _frame: object) -> None:
-        if state[0]:
-            raise Alarm
-
-    before = signal.signal(signal.SIGALRM, ring)
-    gc.disable()  # what is raised in a callback of the collector's is only printed
-    yield state
-    gc.enable()
-    signal.setitimer(signal.ITIMER_REAL, 0)
-    signal.signal(signal.SIGALRM, before)
 
 
 def test_a_handler_that_raises_neither_loses_a_message_nor_numbers_it_twice(armed: list[bool]) -> None:
@@ -45,14 +21,13 @@ def test_a_handler_that_raises_neither_loses_a_message_nor_numbers_it_twice(arme
         for number in range(place * EACH, (place + 1) * EACH):
             outbox.posted.append((plain(f"mule:{1 + number % 3}"), str(number), 1, 0))
         try:
-            armed[0] = True
+            armed.append(True)
             signal.setitimer(signal.ITIMER_REAL, chance.uniform(1e-6, 1e-4))
             outbox.absorb()
             outbox.outgoing(0.0)
             outbox.disconnected(0.0)
-            armed[0] = False
+            armed.clear()
         except Alarm:
-            armed[0] = False
             interrupted += 1
         outbox.disconnected(0.0)
         up(outbox, 10.0 * (place + 1))

@@ -9,6 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from tests.conftest import Alarm
 from zmule.core import frames as f
 from zmule.core.wire import CHECKS, decode, encode
 from zmule.errors import ProtocolError
@@ -169,3 +170,12 @@ def test_what_is_wrong_is_named(value: Any, reason: str) -> None:
 def test_what_is_not_msgpack_is_refused(data: bytes) -> None:
     with pytest.raises(ProtocolError):
         decode(data)
+
+
+def test_what_a_signal_handler_raises_is_not_taken_for_a_bad_frame(monkeypatch: pytest.MonkeyPatch) -> None:
+    def interrupted(*_: object, **__: object) -> None:
+        raise Alarm
+
+    monkeypatch.setattr("msgpack.unpackb", interrupted)
+    with pytest.raises(Alarm):
+        decode(encode(f.Ping(1, 0.0)))

@@ -13,7 +13,10 @@ from __future__ import annotations
 
 from collections import Counter, deque
 from collections.abc import Iterable
-from itertools import repeat
+from contextlib import suppress
+from dataclasses import dataclass
+from itertools import islice, repeat
+from math import inf
 from typing import Any, NamedTuple
 
 from zmule.core.frames import (
@@ -40,14 +43,15 @@ from zmule.core.frames import (
 )
 from zmule.core.questions import Questions
 from zmule.core.queues import ANY, STRAY_QUEUE, farm_queue, mule_queue, source_of
-from zmule.core.session import Link
+from zmule.core.session import Link, taken
 from zmule.core.wire import detail, span
 from zmule.errors import ProtocolError
 
 SIGNAL_BUFFER = "signal:"
 
 
-class Lot(NamedTuple):
+@dataclass(frozen=True, slots=True)
+class Lot:
     """What messages that came in one parcel have in common."""
 
     epoch: int
@@ -90,13 +94,16 @@ class Delivery(NamedTuple):
 
 
 class Hand:
-    """What one thread is working on, and since when."""
+    """What one thread is working on, or `TAKING` while it looks for something, and since when."""
 
     __slots__ = ("arrival", "since")
 
     def __init__(self) -> None:
         self.arrival: Arrival | None = None
         self.since = 0.0
+
+
+TAKING: Arrival = (0, b"", Lot(0, "", 0, 0, None))
 
 
 class Waiter:
@@ -153,7 +160,7 @@ class Inbox(Link):
         self._buffers: dict[str, deque[Arrival]] = {}
         self._sources: dict[int, list[deque[Arrival]]] = {}
         self._waiters: dict[Waiter, None] = {}
-        self.acks: list[int] = []
+        self.acks: deque[int] = deque()
         self._nacks: dict[tuple[float | None, bool], list[int]] = {}
         self._returns: list[int] = []
         self._recalled = False
@@ -174,22 +181,35 @@ class Inbox(Link):
     def advance(self, hand: Hand, bits: int) -> Arrival | None:
         """Acknowledge what a hand has finished, and let it start on the next buffered message, if any.
 
-        The time that it starts is taken from the last exchange: near enough, and the clock costs.
+        The one method that needs no mutex: each step is a single operation of a deque's. A signal's handler
+        may look at the hand between any two, and find it at work, or raise: then `put_down` makes it good.
+        The time is that of the last exchange: near enough, and the clock costs.
         """
         last = hand.arrival
-        if last is not None:
-            hand.arrival = None
-            if last[2].epoch == self.epoch:
-                self.acks.append(last[0])
-                self.news = True
+        if last is None:
+            hand.arrival = TAKING
+            self.news = True
+        elif last[2].epoch == self.epoch:
+            self.acks.append(last[0])
         for buffer in self._sources.get(bits, ()):
             if buffer:
-                self.news = True
-                hand.since = self._now
-                hand.arrival = arrival = buffer[0]  # first: a signal's handler asks what hands hold
-                buffer.popleft()
-                return arrival
+                try:
+                    hand.since = self._now
+                    hand.arrival = buffer[0]
+                    hand.arrival = arrival = buffer.popleft()
+                    return arrival
+                except IndexError:  # another thread was quicker
+                    continue
+        hand.arrival = None
         return None
+
+    def put_down(self, hand: Hand, last: Arrival | None) -> None:
+        """Undo what a hand has taken since it held `last`: nobody has seen it."""
+        arrival = hand.arrival
+        if arrival is not last:
+            hand.arrival = None
+            if arrival and arrival is not TAKING and not self._buffered(arrival):
+                self.give_back(arrival)
 
     def wait(self, waiter: Waiter, *, probe: bool = False) -> None:
         """Give the thread a buffered message, or let it wait for the next.
@@ -208,7 +228,7 @@ class Inbox(Link):
     def next(self, bits: int) -> Delivery | None:
         """Return the next buffered message from these sources, if there is one."""
         for buffer in self._sources.get(bits, ()):
-            if buffer:
+            with suppress(IndexError):  # when it is empty
                 return Delivery(*buffer.popleft())
         return None
 
@@ -238,7 +258,7 @@ class Inbox(Link):
         """
         self._drop(arrival, self._nacks.setdefault((delay, dead), []))
 
-    def _drop(self, arrival: Arrival, ids: list[int]) -> None:
+    def _drop(self, arrival: Arrival, ids: deque[int] | list[int]) -> None:
         id, _, lot = arrival
         if lot.epoch == self.epoch:
             ids.append(id)
@@ -307,7 +327,8 @@ class Inbox(Link):
             bits: [buffer for name, buffer in self._buffers.items() if source_of(name) & bits]
             for bits in range(1, EVERY_SOURCE + 1)
         }
-        self.acks, self._nacks, self._returns = [], {}, []
+        self.acks.clear()
+        self._nacks, self._returns = {}, []
         self._received = dict.fromkeys(SOURCES, 0)
         self._settled_said = self._left = False
         self._unprobed = list(self._probes)
@@ -320,7 +341,7 @@ class Inbox(Link):
 
     def work(self, now: float) -> list[Frame]:
         self._now = now
-        if not self.news or self._left:
+        if not (self.news or self.acks) or self._left:
             return []
         self.news = False
         frames: list[Frame] = [*self.questions.unsent()]
@@ -330,7 +351,7 @@ class Inbox(Link):
             self._left = True
         else:
             frames += self._turn(now)
-        self.acks, self._nacks, self._returns = [], {}, []
+        self._nacks, self._returns = {}, []
         self._recalled = False
         return frames
 
@@ -355,16 +376,17 @@ class Inbox(Link):
         return frames
 
     def _bye(self) -> Bye:
-        unstarted = (*self._returns, *(each[0] for buffer in self._buffers.values() for each in buffer))
-        for buffer in self._buffers.values():
-            buffer.clear()
-        return Bye(self.epoch, tuple(self.acks), unstarted, tuple(self._received.values()))
+        self._give_back(inf)
+        return Bye(self.epoch, self._finished(), tuple(self._returns), tuple(self._received.values()))
+
+    def _finished(self) -> tuple[int, ...]:
+        return tuple(taken(self.acks, len(self.acks)))
 
     def _report(self) -> Report:
         waits = Counter(waiter.bits for waiter in self._waiters)
         return Report(
             self.epoch,
-            tuple(self.acks),
+            self._finished(),
             tuple(self._received.values()),
             tuple(waits.items()),
             self._unstarted(),
@@ -406,6 +428,7 @@ class Inbox(Link):
         self._received[source] += len(parcel.ids)
         lot = Lot(self.epoch, parcel.queue, source, parcel.attempt, parcel.headers)
         arrivals = zip(parcel.ids, parcel.bodies, repeat(lot), strict=False)
+        given = 0
         while self._waiters and (waiter := self._match(source)) is not None:
             arrival = next(arrivals, None)
             if arrival is None:
@@ -413,9 +436,9 @@ class Inbox(Link):
             del self._waiters[waiter]
             waiter.delivery = Delivery(*arrival)
             waiter.wake()
-        before = len(buffer)
+            given += 1
         buffer.extend(arrivals)
-        self.news = self.news or len(buffer) > before
+        self.news = self.news or given < len(parcel.ids)
 
     def _match(self, source: int) -> Waiter | None:
         """Return the thread that has waited longest among the least choosy-to-spare: those that wait for
@@ -426,12 +449,15 @@ class Inbox(Link):
     def _unstarted(self) -> int:
         return sum(map(len, self._buffers.values()))
 
-    def _give_back(self, most: int) -> None:
+    def _buffered(self, arrival: Arrival) -> bool:
+        return any(each is arrival for buffer in self._buffers.values() for each in islice(buffer, 1))
+
+    def _give_back(self, most: float) -> None:
         self._recalled = self.news = True
         for buffer in reversed(self._buffers.values()):
-            while buffer and len(self._returns) < most:
-                self._returns.append(buffer.pop()[0])
-                self.news = True
+            with suppress(IndexError):  # when it is empty
+                while len(self._returns) < most:
+                    self._returns.append(buffer.pop()[0])
 
 
 def _texts(value: Any) -> bool:

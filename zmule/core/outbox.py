@@ -19,7 +19,7 @@ from collections import deque
 from functools import lru_cache
 from itertools import chain, filterfalse, groupby, islice
 from operator import itemgetter
-from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from zmule.core.frames import (
     Answer,
@@ -37,14 +37,12 @@ from zmule.core.frames import (
 from zmule.core.lanes import Lanes, Waiting
 from zmule.core.questions import Questions
 from zmule.core.queues import byte_size
-from zmule.core.session import Link
+from zmule.core.session import Link, taken
 from zmule.core.wire import check_envelope, detail, span
 from zmule.errors import ProtocolError, QueueFull, ZmuleError, from_code, too_large
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
-
-T = TypeVar("T")
 
 FRAME_MESSAGES = 1000
 FRAME_BYTES = 1 << 20
@@ -168,7 +166,7 @@ class Outbox(Link):
         new = len(self.posted)
         if not new:
             return False
-        self._unsent.extend(_taken(self.posted, new))
+        self._unsent.extend(taken(self.posted, new))
         self._count(sum(map(itemgetter(2), islice(reversed(self._unsent), new))))
         self.see_to_spare()
         return True
@@ -287,7 +285,7 @@ class Outbox(Link):
         if not self._resuming:
             if self._again:
                 frames += [put for put, _, _ in self._again]
-                self._sent.extend(_taken(self._again, len(self._again)))
+                self._sent.extend(taken(self._again, len(self._again)))
             while self._unsent:
                 frames.append(self._frame())
             self._unsent_bytes = 0
@@ -321,7 +319,7 @@ class Outbox(Link):
             _batches(envelopes, bodies),
         )
         last = self._framed + len(entries)
-        framed: Iterator[Any] = filterfalse(None, _taken(self._unsent, len(entries)))  # lets none through
+        framed: Iterator[Any] = filterfalse(None, taken(self._unsent, len(entries)))  # lets none through
         sent = chain(((put, last, sum(sizes)),), framed)
         self._framed = last
         self._sent.extend(sent)
@@ -365,11 +363,6 @@ class Outbox(Link):
         self.failed += 1
         if len(self.failures) < MAX_FAILURES:
             self.failures.append(refusal)
-
-
-def _taken(line: deque[T], count: int) -> Iterator[T]:
-    """Yield so many of the first in line, each of which is taken out as it is asked for."""
-    return islice(iter(line.popleft, None), count)
 
 
 def _batches(envelopes: tuple[Envelope, ...], bodies: tuple[Body, ...]) -> tuple[Batch, ...]:

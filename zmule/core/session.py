@@ -16,10 +16,15 @@ own: the next frame finds out. Only silence does, and for that there are pings w
 
 from __future__ import annotations
 
-from typing import Any
+from collections import deque
+from collections.abc import Iterator
+from itertools import islice
+from typing import Any, TypeVar
 
 from zmule.core.frames import PROTOCOL_VERSION, Frame, Hello, Ping, Refused, Reset, Welcome
 from zmule.errors import ProtocolError, ZmuleError, from_code
+
+T = TypeVar("T")
 
 GREETING_SECONDS = (0.5, 5.0)
 """How long a Hello may go unanswered before another connection is tried: at first, and at most; doubled each
@@ -175,3 +180,8 @@ class Link:
         if self.state == "up" and self.expecting():
             return min(self._ping_at(), self._heard + self.give_up_after)
         return None
+
+
+def taken(line: deque[T], count: int) -> Iterator[T]:
+    """Yield so many of the first in line, each of which is taken out as it is asked for."""
+    return islice(iter(line.popleft, None), count)

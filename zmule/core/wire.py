@@ -302,7 +302,7 @@ def decode(data: bytes) -> Frame:
 def _open(data: bytes) -> tuple[type[Frame], tuple[Any, ...]]:
     try:
         value = msgpack.unpackb(data, use_list=False, strict_map_key=True, max_ext_len=0)
-    except Exception as error:  # msgpack's own errors have no common base, and bad UTF-8 is a third kind
+    except (ValueError, TypeError, msgpack.UnpackException) as error:  # no more: a signal's handler may raise
         raise ProtocolError(f"not msgpack: {type(error).__name__}") from None
     if type(value) is not tuple or not value or type(value[0]) is not int or value[0] not in KINDS:
         raise ProtocolError("not a frame: no list that begins with the number of one")

@@ -267,8 +267,14 @@ class Engine:
             Interrupted: the program's handler of an operating system signal has run, and `interruptible`.
         """
         arrival = self._take(sources)
-        if arrival is not None and not arrival[2].source & HANDLED:
-            return arrival
+        if arrival is None or arrival[2].source & HANDLED:
+            arrival = self._receive(arrival, sources, timeout, interruptible)
+        return arrival
+
+    def _receive(
+        self, arrival: Arrival | None, sources: int, timeout: float | None, interruptible: bool
+    ) -> Arrival | None:
+        """Deal with signals and calls, and wait, until there is a message. Without the mutex."""
         end = None if timeout is None else monotonic() + timeout
         while True:
             arrival = arrival or self._wait(sources, timeout, interruptible)
@@ -296,22 +302,31 @@ class Engine:
     def _take(self, sources: int) -> Arrival | None:
         """Acknowledge what this thread got before, and return the next message if it is at hand.
 
-        Without the mutex. This is the line that a mule with much to do goes through for each message.
+        Without the mutex, which costs a third of what the rest does: a mule with much to do comes here
+        for each message.
         """
         try:
             hand: _Hand = self._own.hand
         except AttributeError:
             hand = self._new_hand()
-        with self._mutex:  # and not by its methods: after a call, a signal's handler might raise
-            inbox, receiver = self._inbox, self._receiver
+        inbox, receiver, last = self._inbox, self._receiver, hand.arrival
+        try:
             arrival = inbox.advance(hand, 0 if self._stopping else sources)
             if arrival is None:
-                self._moved.notify_all()
+                with self._mutex:
+                    self._moved.notify_all()
             elif len(inbox.acks) >= MANY_ACKS:
-                receiver.exchange()
+                with self._mutex:
+                    receiver.exchange()
             elif not receiver.awake:
-                receiver.ring()
+                with self._mutex:
+                    receiver.ring()
             return arrival
+        except BaseException:  # a signal's handler has raised
+            with self._mutex:
+                inbox.put_down(hand, last)
+                receiver.ring()
+            raise
 
     def _new_hand(self) -> _Hand:
         """Note that this thread is one that gets messages. Without the mutex."""
@@ -325,7 +340,7 @@ class Engine:
         waiter = _Waiter(sources, interruptible)
         self._inside += waiter.main
         try:
-            return self._receive(waiter, timeout)
+            return self._sleep(waiter, timeout)
         finally:
             self._inside -= waiter.main
 
@@ -361,7 +376,7 @@ class Engine:
             self._told = True
             raise MuleStopped(0)
 
-    def _receive(self, waiter: _Waiter, timeout: float | None) -> Arrival | None:
+    def _sleep(self, waiter: _Waiter, timeout: float | None) -> Arrival | None:
         # Without the mutex.
         raised = True
         try:
