@@ -19,6 +19,8 @@ from zmule.errors import BrokerUnavailable
 Socket = zmq.Socket[bytes]
 
 READ, WRITE = int(zmq.POLLIN), int(zmq.POLLOUT)
+DONTWAIT, EVENTS = int(zmq.DONTWAIT), int(zmq.EVENTS)
+"""Plain numbers: what pyzmq has in their place is slow to reckon with."""
 
 STUCK_SECONDS = 0.1
 """Nothing else is due sooner while frames wait for a broker that does not read: they would go first."""
@@ -87,7 +89,7 @@ class Connection:
     def was_cut(self) -> bool:
         """Return whether the connection has broken since the last call. Only by the thread that polls."""
         cut = False
-        while self._monitor is not None and readable(self._monitor):
+        while self._monitor is not None and events_of(self._monitor) & READ:
             self._monitor.recv_multipart(zmq.DONTWAIT)
             cut = True
         return cut
@@ -107,41 +109,40 @@ class Connection:
         if self.socket is None or self._spoilt:
             return 0
         try:
-            return self._exchange(now, woken)
+            return self._exchange(self.socket, now, woken)
         except BaseException:  # a signal's handler may have raised anywhere: nobody knows what got through
             self._spoilt = True
             raise
 
-    def _exchange(self, now: float, woken: bool) -> int:
+    def _exchange(self, socket: Socket, now: float, woken: bool) -> int:
         link, taken = self._link, 0
         if not woken:
-            self._transmit(now)
+            self._transmit(socket, now)
         while True:
-            frames, events = _drain(cast(Socket, self.socket))
+            frames, events = _drain(socket)
             for data in frames:
                 link.receive(decode(data), now)
             taken += len(frames)
             waits = self._backlog or (link.state == "down" and link.next_deadline(now) is None)
-            if not (woken or frames or (waits and events & WRITE)) or not self._transmit(now):
+            if not (woken or frames or (waits and events & WRITE)) or not self._transmit(socket, now):
                 return taken
             woken = False
 
-    def _transmit(self, now: float) -> bool:
+    def _transmit(self, socket: Socket, now: float) -> bool:
         """Send what there is; return whether the socket was touched.
 
         Then it has to be looked at again, for that may have used up what the descriptor has told.
         """
-        socket = cast(Socket, self.socket)
         if not self._backlog:
-            if self._link.state == "down" and not cast(int, socket.get(zmq.EVENTS)) & WRITE:
+            if self._link.state == "down" and not events_of(socket) & WRITE:
                 return True
-            self._backlog = [encode(frame) for frame in self._link.outgoing(now)]
+            self._backlog = list(map(encode, self._link.outgoing(now)))
         if not self._backlog:
             return False
         sent = 0
         try:
             for data in self._backlog:
-                socket.send(data, zmq.DONTWAIT)
+                socket.send(data, DONTWAIT)
                 sent += 1
         except zmq.Again:
             pass
@@ -182,14 +183,15 @@ def drain(socket: Socket) -> list[bytes]:
 def _drain(socket: Socket) -> tuple[list[bytes], int]:
     """Return all frames that have come, and the socket's events after that."""
     frames: list[bytes] = []
-    while (events := cast(int, socket.get(zmq.EVENTS))) & READ:
-        frames.append(socket.recv(zmq.DONTWAIT))
+    while (events := events_of(socket)) & READ:
+        frames.append(socket.recv(DONTWAIT))
     return frames, events
 
 
-def readable(socket: Socket) -> bool:
-    """Return whether a frame can be received: to ask costs a sixth of the exception if there is none."""
-    return cast(int, socket.get(zmq.EVENTS)) & READ > 0
+def events_of(socket: Socket) -> int:
+    """Return what can be done with the socket: to ask costs half of the exception if it cannot."""
+    events: int = socket.get(EVENTS)  # type: ignore[assignment]
+    return events
 
 
 def poll(descriptors: Iterable[int], wait: float) -> set[int]:

@@ -45,6 +45,7 @@ class Driver:
         self._wanted = threading.Condition(self.mutex)
         self._bell = Bell()
         self._driving = self._driver_waits = False
+        self._sleepers = 0
         self._wakes_at = inf
         self._pump: threading.Thread | None = None
 
@@ -63,7 +64,7 @@ class Driver:
             if left <= 0:
                 return False
             if self._driving:
-                self._changed.wait(left)
+                self._sleep(left)
             else:
                 self._drive(left, waits=True)
         return True
@@ -98,7 +99,7 @@ class Driver:
             if self._outbox.error is not None:
                 self.awake = False
             if taken:
-                self._changed.notify_all()
+                self._tell()
             if not self._driving:
                 if self.awake:
                     self.look_after()
@@ -140,9 +141,10 @@ class Driver:
             self.closed = True
             self.awake = False
             self._bell.ring()
-            self._changed.notify_all()
+            self._tell()
             self._wanted.notify_all()
-            self._changed.wait_for(lambda: not self._driving)
+            while self._driving:
+                self._sleep(LONGEST_POLL)
             self._connection.close()
             self._bell.close()
             pump = self._pump
@@ -153,6 +155,19 @@ class Driver:
         """In a forked child: leave what is the parent's alone."""
         self._connection.abandon()
         self._bell.close()
+
+    def _sleep(self, limit: float) -> None:
+        """Wait until there is something new, while another thread drives."""
+        self._sleepers += 1
+        try:
+            self._changed.wait(limit)
+        finally:
+            self._sleepers -= 1
+
+    def _tell(self) -> None:
+        """Wake up those who sleep. A condition takes long to find out that nobody does."""
+        if self._sleepers:
+            self._changed.notify_all()
 
     def _soonest(self, now: float) -> float:
         """Return when there is something to do even if nothing comes."""
@@ -175,7 +190,7 @@ class Driver:
             if not self.closed:
                 self.exchange(woken=bool(ready))
         finally:
-            self._changed.notify_all()
+            self._tell()
             if self._outbox.expecting():
                 self._wanted.notify()
 

@@ -13,6 +13,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable
 from itertools import starmap, takewhile
+from operator import ge
 from typing import Any, cast
 
 from zmule.core.admission import Admission
@@ -180,7 +181,8 @@ class Broker:
         for asked in self.room.grant():
             self.send(asked.peer, Answer(asked.request, "", None))
         for mule, parcels in self.dispatch.parcels():
-            self.send(cast(Peer, mule.peer), Deliver(mule.epoch, parcels))
+            if mule.peer is not None:
+                self.send(mule.peer, Deliver(mule.epoch, parcels))
             self._settle_state(mule)
         for mule, most in self.dispatch.recalls():
             self.send(cast(Peer, mule.peer), Recall(mule.epoch, most))
@@ -384,7 +386,7 @@ class Broker:
         self._settle_state(mule)
 
     def _check_received(self, mule: Mule, frame: Report | Bye) -> None:
-        if any(count > sent for count, sent in zip(frame.received, mule.sent.values(), strict=True)):
+        if not all(map(ge, mule.sent.values(), frame.received)):
             raise ProtocolError(f"{type(frame).__name__} counts more messages than were sent")
 
     def _acknowledge(self, mule: Mule, epoch: int, ids: Iterable[int]) -> None:

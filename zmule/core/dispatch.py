@@ -15,7 +15,7 @@ mule leave as one frame.
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable
 from itertools import groupby
 from math import inf
 
@@ -108,7 +108,7 @@ class Dispatcher:
 
     def restore(self, message: Message, *, ready: bool) -> None:
         """Take up a message that the store has kept; they come in the order of their numbers."""
-        self.book(message[1], (message[2],))
+        self.account([message])
         if ready:
             queue = self.queue(message[1])
             queue.ready.append(message)
@@ -153,11 +153,11 @@ class Dispatcher:
     def account(self, messages: list[Message], sign: int = 1) -> None:
         """Count messages into (or, with `sign` -1, out of) the books of their queues."""
         for name, group in groupby(messages, key=queue_of):
-            self.book(name, list(map(body_of, group)), sign)
+            bodies = list(map(body_of, group))
+            self.book(name, sign * len(bodies), sign * byte_size(bodies))
 
-    def book(self, name: str, bodies: Sequence[Body], sign: int = 1) -> None:
-        """Count messages into (or, with `sign` -1, out of) the books of a queue."""
-        count, size = sign * len(bodies), sign * byte_size(bodies)
+    def book(self, name: str, count: int, size: int) -> None:
+        """Count messages, and their bytes, in (or, if negative, out) of the books of a queue."""
         self.queue(name).account(count, size)
         self.count += count
         self.bytes += size
@@ -167,8 +167,10 @@ class Dispatcher:
         served: dict[Mule, None] = {}
         self._prune(queue)
         while queue.ready and not self.paused:
-            mule = next((mule for mule in queue.idle if self._may_take(mule, queue)), None)
-            if mule is None:
+            for mule in queue.idle:
+                if self._may_take(mule, queue):
+                    break
+            else:
                 break
             self._hand(mule, queue)
             self._stand(mule)
@@ -216,11 +218,15 @@ class Dispatcher:
 
     def next_deadline(self) -> float | None:
         """Return when `recall_stale` may have something to do, on the monotonic clock."""
+        if not self._hoarders:
+            return None
         due = (mule.pace.progress + STALE for mule in self._hoarders if not mule.pace.recalled)
         return min(due, default=None)
 
     def recalls(self) -> list[tuple[Mule, int]]:
         """Return, once, who is to give back how many messages at most."""
+        if not self._recalls:
+            return []
         recalls, self._recalls = self._recalls, {}
         return list(recalls.items())
 
@@ -310,6 +316,8 @@ class Dispatcher:
 
     def parcels(self) -> list[tuple[Mule, tuple[Parcel, ...]]]:
         """Return, once, what was handed out: for each mule its parcels in order."""
+        if not self._handed:
+            return []
         handed, self._handed = self._handed, {}
         return [(mule, _pack(messages)) for mule, messages in handed.items()]
 
@@ -346,6 +354,9 @@ class Dispatcher:
 
     def _stand(self, mule: Mule) -> None:
         """Make the mule's places at its queues true: at the end of the line where it is new there."""
+        if mule.waiting <= mule.coming:
+            self._leave(mule)
+            return
         for queue in mule.queues:
             if mule.room(queue.source) < 1:
                 queue.idle.pop(mule, None)

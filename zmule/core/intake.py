@@ -7,8 +7,9 @@ the limits hold for what is on its way to the disk too, and given back if the st
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
-from itertools import repeat
+from collections.abc import Callable, Iterator
+from itertools import chain, repeat
+from operator import attrgetter, itemgetter
 from typing import TYPE_CHECKING, NamedTuple
 
 from zmule.core.dispatch import Dispatcher
@@ -39,6 +40,8 @@ if TYPE_CHECKING:
 UTF8_BYTES = 4
 """Most that a character has in UTF-8."""
 
+_NUMBER = re.compile(r"0|[1-9]\d{0,17}", re.ASCII)
+
 RAISE = "signal:"
 """A sender raises signal 17 by a message for the queue `signal:17`."""
 
@@ -51,6 +54,10 @@ class Pending(NamedTuple):
     upto: int
     refusals: tuple[Refusal, ...]
     messages: list[tuple[str, list[Message]]]
+
+
+_bodies: Callable[[Batch], tuple[Body, ...]] = attrgetter("bodies")
+_run: Callable[[tuple[str, list[Message]]], list[Message]] = itemgetter(1)
 
 
 class Intake:
@@ -83,7 +90,7 @@ class Intake:
         Raises:
             ProtocolError: the frame is empty, or its numbers do not follow.
         """
-        count = sum(len(batch.bodies) for batch in frame.batches)
+        count = sum(map(len, map(_bodies, frame.batches)))
         if not count:
             raise ProtocolError("Put has no messages")
         seen = sender.accept(frame.first, count, frame.floor)
@@ -94,16 +101,17 @@ class Intake:
         for sequence, batch in _unseen(frame, seen):
             if batch.queue.startswith(RAISE):
                 taken += self._raise_each(sender, sequence, batch, refusals, wall)
-            elif bodies := self._admit(sender, frame.floor, sequence, batch, refusals):
-                taken.append((batch.queue, self._number(batch, bodies, wall)))
+                continue
+            bodies, size = self._admit(sender, frame.floor, sequence, batch, refusals)
+            if bodies:
+                taken.append((batch.queue, self._number(batch, bodies, size, wall)))
         sender.refusals.extend(refusals)
         self.refused += len(refusals)
         batch_number = self.next_batch()
         pending = Pending(sender, frame.first + seen, sender.taken, tuple(refusals), taken)
         self._pending[batch_number] = pending
-        marks = tuple((refusal.sequence, refusal.code, refusal.reason) for refusal in sender.refusals)
-        messages = [message for _, run in taken for message in run]
-        return Save(batch_number, messages, Mark(sender.session, sender.taken, marks))
+        mark = Mark(sender.session, sender.taken, tuple(sender.refusals))
+        return Save(batch_number, list(chain.from_iterable(map(_run, taken))), mark)
 
     def raised(self, number: int, wall: float) -> Save | None:
         """Take a signal that a source has raised: where one waits already, that one will do."""
@@ -117,7 +125,7 @@ class Intake:
         taken = [self._raise(name, number, wall) for _ in range(count) for name in queues]
         batch = self.next_batch()
         self._pending[batch] = Pending(None, 0, 0, (), taken)
-        return Save(batch, [message for _, run in taken for message in run], None)
+        return Save(batch, list(chain.from_iterable(map(_run, taken))), None)
 
     def next_batch(self) -> int:
         """Return the number of one more batch for the store."""
@@ -127,7 +135,7 @@ class Intake:
     def saved(self, batch: int) -> Pending:
         """Return the batch that the store now holds."""
         pending = self._pending.pop(batch)
-        self.accepted += sum(len(messages) for _, messages in pending.messages)
+        self.accepted += sum(map(len, map(_run, pending.messages)))
         return pending
 
     def lost(self, batch: int, reason: str) -> Pending:
@@ -170,28 +178,30 @@ class Intake:
         return taken
 
     def _raise(self, queue: str, number: int, wall: float) -> tuple[str, list[Message]]:
-        return queue, self._number(Batch(queue, (bytes([number]),), None), (bytes([number]),), wall)
+        body = bytes([number])
+        return queue, self._number(Batch(queue, (body,), None), (body,), len(body), wall)
 
-    def _number(self, batch: Batch, bodies: tuple[Body, ...], wall: float) -> list[Message]:
+    def _number(self, batch: Batch, bodies: tuple[Body, ...], size: int, wall: float) -> list[Message]:
         self._room.came(batch.queue)
         ids = range(self._next_id, self._next_id + len(bodies))
         self._next_id = ids.stop
-        self._dispatch.book(batch.queue, bodies)
+        self._dispatch.book(batch.queue, len(bodies), size)
         shared = map(repeat, (1, wall, batch.headers, agreed(batch.options, wall)))
         return list(zip(ids, repeat(batch.queue), bodies, *shared, strict=False))
 
     def _admit(
         self, sender: Sender, floor: int, sequence: int, batch: Batch, refusals: list[Refusal]
-    ) -> tuple[Body, ...]:
-        """Return the bodies that may go into the queue; note a refusal for each that may not."""
+    ) -> tuple[tuple[Body, ...], int]:
+        """Return the bodies that may go into the queue, and their size; note why the others may not."""
         bodies, queue = batch.bodies, batch.queue
         error = self.closed(queue) or (sender.overtaking(queue, floor) if sender.full else None)
         if error is not None:
-            return self._refuse(sender, sequence, batch, error, refusals)
+            self._refuse(sender, sequence, batch, error, refusals)
+            return (), 0
         size = byte_size(bodies)
         if self._has_too_large(bodies, size) or self._room.refusal(queue, len(bodies), size):
             return self._admit_each(sender, sequence, batch, refusals)
-        return bodies
+        return bodies, size
 
     def _has_too_large(self, bodies: tuple[Body, ...], size: int) -> bool:
         most = self._limits.max_message
@@ -201,7 +211,7 @@ class Intake:
 
     def _admit_each(
         self, sender: Sender, sequence: int, batch: Batch, refusals: list[Refusal]
-    ) -> tuple[Body, ...]:
+    ) -> tuple[tuple[Body, ...], int]:
         most, admitted, total = self._limits.max_message, list[Body](), 0
         for place, body in enumerate(batch.bodies):
             size = byte_size((body,))
@@ -214,16 +224,15 @@ class Intake:
             else:
                 admitted.append(body)
                 total += size
-        return tuple(admitted)
+        return tuple(admitted), total
 
     def _refuse(
         self, sender: Sender, sequence: int, batch: Batch, error: ZmuleError, refusals: list[Refusal]
-    ) -> tuple[Body, ...]:
+    ) -> None:
         """Refuse a whole batch; if there was no room, also what follows until the sender knows."""
         refusals.extend(_refusal(sequence + place, error) for place in range(len(batch.bodies)))
         if isinstance(error, QueueFull):
             sender.crowded_out(batch.queue, sequence + len(batch.bodies) - 1, str(error))
-        return ()
 
     def _no_queue(self, queue: str) -> ProtocolError:
         return ProtocolError(f"there is no queue {queue[:50]!r}")
@@ -238,7 +247,7 @@ class Intake:
             return self.closed(readers, call=True) if is_function(function) else self._no_queue(queue)
         if kind == "farm":
             return None if self._roster.knows_farm(name) else UnknownFarm(f"there is no farm {name!r}")
-        if kind != "mule" or not re.fullmatch(r"0|[1-9]\d{0,17}", name, re.ASCII):
+        if kind != "mule" or not _NUMBER.fullmatch(name):
             return self._no_queue(queue)
         mule = self._roster.known(int(name))
         if mule is None:

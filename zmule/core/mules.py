@@ -53,6 +53,7 @@ class Mule:
     __slots__ = (
         "alone",
         "buffered",
+        "coming",
         "configured",
         "early",
         "epoch",
@@ -113,6 +114,7 @@ class Mule:
         self.pace = Pace()
         self.sent = dict.fromkeys(SOURCES, 0)
         self.received = dict.fromkeys(SOURCES, 0)
+        self.coming = 0
         self.threads = [0] * (EVERY_SOURCE + 1)
         self.buffered = 0
 
@@ -149,6 +151,7 @@ class Mule:
     def report(self, received: tuple[int, ...], waits: Iterable[tuple[int, int]], buffered: int) -> None:
         """Take note of who waits in the mule, as it counted when `received` messages had reached it."""
         self.received = dict(zip(SOURCES, received, strict=True))
+        self.coming = sum(self.sent.values()) - sum(received)
         self.buffered = buffered
         self.threads = [0] * (EVERY_SOURCE + 1)
         for bits, count in waits:
@@ -158,24 +161,24 @@ class Mule:
 
     def room(self, source: int) -> int:
         """Return how many more messages from the source its waiting threads can take at once."""
-        under_way = [self.sent[one] - self.received[one] for one in SOURCES]
         own = self.sent[source] - self.received[source]
-        room = self.threads[source] - own
-        if room < 1 or sum(under_way) == own:
+        room = min(self.threads[source] - own, self.waiting - self.coming)
+        if room < 1 or self.coming == own:
             return room
+        under_way = [self.sent[one] - self.received[one] for one in SOURCES]
         return min(
             self.threads[sources] - sum(compress(under_way, members)) for sources, members in _SETS[source]
         )
 
     def ahead(self) -> int:
         """Return how many messages it has that no thread has started, as far as is known."""
-        under_way = sum(self.sent.values()) - sum(self.received.values())
-        return self.buffered + max(0, under_way - self.threads[EVERY_SOURCE])
+        return self.buffered + max(0, self.coming - self.waiting)
 
     def take(self, queue: Queue, messages: list[Message], *, alone: bool) -> None:
         """Put messages into the mule's hands; `alone`: nothing may follow until this one is done."""
         self.in_flight.update(zip(map(number_of, messages), messages, strict=True))
         self.sent[queue.source] += len(messages)
+        self.coming += len(messages)
         if alone:
             self.alone = messages[0][0]
 
@@ -212,7 +215,7 @@ class Mule:
             "program": self.program,
             "state": self.state,
             "farms": list(self.farms),
-            "waiting": max(0, self.waiting - sum(self.sent.values()) + sum(self.received.values())),
+            "waiting": max(0, self.waiting - self.coming),
             "in_flight": len(self.in_flight),
             "messages": self.messages,
             "restarts": self.restarts,

@@ -14,7 +14,6 @@ from __future__ import annotations
 from bisect import bisect
 from collections import deque
 from collections.abc import Callable, Iterable, Sequence, Set
-from contextlib import suppress
 from itertools import repeat, starmap
 from operator import itemgetter
 from typing import TYPE_CHECKING, NamedTuple
@@ -108,13 +107,12 @@ def source_of(name: str) -> int:
 
 def byte_size(bodies: Sequence[Body]) -> int:
     """Return how many bytes messages have on the wire: a text counts in UTF-8."""
-    if bodies and len(bodies[0]) > LONG:
-        return sum(map(_size, bodies))
-    with suppress(TypeError):
-        text = "".join(bodies)  # type: ignore[arg-type]
-        return len(text) if text.isascii() else len(text.encode())
-    with suppress(TypeError):
-        return len(b"".join(bodies))  # type: ignore[arg-type]
+    if len(bodies) > 1 and len(bodies[0]) <= LONG:
+        empty = bodies[0][:0]
+        try:
+            return _size(empty.join(bodies))  # type: ignore[arg-type]
+        except TypeError:  # there are both texts and bytes
+            return sum(map(_size, bodies))
     return sum(map(_size, bodies))
 
 

@@ -132,6 +132,8 @@ class Room:
 
     def next_deadline(self) -> float | None:
         """Return when somebody has not made use of the room that he was told of, and `grant` is due."""
+        if not self._promised:
+            return None
         due = (at for queue, at in self._promised.items() if queue in self._waiting)
         return min(due, default=None)
 

@@ -8,8 +8,9 @@ DELIVER) look at whole columns with C-speed builtins (`set(map(type, …))`), ne
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from typing import Any, TypeVar, cast
+from collections.abc import Callable, Iterable
+from operator import call
+from typing import Any, TypeVar
 
 import msgpack
 
@@ -66,6 +67,8 @@ Check = Callable[[Any], Any]
 Kind = TypeVar("Kind")
 
 encode_value: Callable[[Any], bytes] = msgpack.packb
+_build: Callable[[Any, Iterable[Any]], Any] = tuple.__new__
+"""Makes a named tuple of its fields: by its own constructor it takes three times as long."""
 
 
 class Invalid(Exception):
@@ -177,19 +180,14 @@ def _records(kind: Any, *checks: Check) -> Check:
     def check(value: Any) -> tuple[Any, ...]:
         if type(value) is not tuple:
             raise Invalid("is not a list")
-        return tuple([_record(kind, checks, item) for item in value])
+        records = []
+        for item in value:
+            if type(item) is not tuple or len(item) != len(checks):
+                raise Invalid(f"has an entry that is not a list of {len(checks)}")
+            records.append(_build(kind, map(call, checks, item)))
+        return tuple(records)
 
     return check
-
-
-def _record(kind: Any, checks: tuple[Check, ...], item: Any) -> Any:
-    if type(item) is not tuple or len(item) != len(checks):
-        raise Invalid(f"has an entry that is not a list of {len(checks)}")
-    return kind(*[check(field) for check, field in zip(checks, item, strict=True)])
-
-
-def _pair(*fields: Any) -> tuple[Any, ...]:
-    return fields
 
 
 def _received(value: Any) -> Any:
@@ -210,7 +208,7 @@ _name = _text(MAX_NAME)
 _reason = _text(MAX_REASON)
 _count = _number(0, 2**63 - 1)
 _parcel_records = _records(Parcel, _name, _number(1, 2**31), _ids, _bodies, _headers)
-_wait_pairs = _records(_pair, _number(1, EVERY_SOURCE), _number(0, MAX_THREADS))
+_wait_pairs = _records(tuple, _number(1, EVERY_SOURCE), _number(0, MAX_THREADS))
 _version = _number(1, 1000)
 
 CHECKS: dict[type[Frame], tuple[Check, ...]] = {
@@ -293,10 +291,10 @@ def decode(data: bytes) -> Frame:
     if len(fields) < len(checks):
         raise ProtocolError(f"{kind.__name__} has {len(fields)} fields, not {len(checks)}")
     try:
-        checked = [check(field) for check, field in zip(checks, fields, strict=False)]
+        frame: Frame = _build(kind, map(call, checks, fields))
     except Invalid as error:
         raise ProtocolError(f"{kind.__name__}: a field {error}") from None
-    return cast(Callable[..., Frame], kind)(*checked)
+    return frame
 
 
 def _open(data: bytes) -> tuple[type[Frame], tuple[Any, ...]]:

@@ -23,7 +23,7 @@ import zmq
 from zmq.utils.monitor import recv_monitor_message
 
 from zmule import process
-from zmule.connection import Socket, readable
+from zmule.connection import DONTWAIT, READ, Socket, events_of
 from zmule.core.events import Event, FrameReceived, FrameRejected, Peer, PeersVanished
 from zmule.core.frames import Broadcast, Frame
 from zmule.core.wire import FRAME_OVERHEAD, decode, encode
@@ -33,7 +33,7 @@ from zmule.errors import ProtocolError
 FRAMES_A_TURN = 1000
 BYTES_A_TURN = 32 << 20
 RETRY_SECONDS = 0.01
-DONTWAIT, DONTWAIT_MORE = int(zmq.DONTWAIT), int(zmq.DONTWAIT | zmq.SNDMORE)
+DONTWAIT_MORE = int(zmq.DONTWAIT | zmq.SNDMORE)
 MAX_BACKLOG = 10_000
 MAX_BACKLOG_BYTES = 64 << 20
 """Frames that wait for a peer that does not read; at more the peer is given up."""
@@ -102,7 +102,7 @@ class Gateway:
         self._newcomers.clear()
         events: list[FrameReceived | FrameRejected] = []
         self._taken = 0
-        while len(events) < FRAMES_A_TURN and self._taken < BYTES_A_TURN and readable(self.router):
+        while len(events) < FRAMES_A_TURN and self._taken < BYTES_A_TURN and events_of(self.router) & READ:
             events.append(self._event(self.router.recv(DONTWAIT)))
         vanished, self._vanished = self._vanished, []
         if not vanished:
@@ -146,7 +146,7 @@ class Gateway:
 
     def pending(self) -> bool:
         """Return whether `receive` has something to do that no descriptor tells of any more."""
-        return bool(self._vanished) or readable(self.router)
+        return bool(self._vanished or events_of(self.router) & READ)
 
     def slow(self) -> bool:
         """Return whether frames wait for slow peers: `retry` within `RETRY_SECONDS`."""
@@ -160,28 +160,29 @@ class Gateway:
         self._publisher.close(linger=0)
 
     def _event(self, peer: Peer) -> FrameReceived | FrameRejected:
-        data = self.router.recv(DONTWAIT) if peer in self._peers else self._first(peer)
+        part = self.router.recv(DONTWAIT, copy=False)
+        if peer not in self._peers:
+            self._met(peer, part)
+        data = part.bytes
         self._taken += len(data)
-        if self.router.getsockopt(zmq.RCVMORE):
-            while self.router.getsockopt(zmq.RCVMORE):
-                self.router.recv(DONTWAIT)
+        if part.more:
+            while self.router.recv(DONTWAIT, copy=False).more:
+                pass
             return FrameRejected(peer, "a frame is one part")
         try:
             return FrameReceived(peer, decode(data))
         except ProtocolError as error:
             return FrameRejected(peer, str(error))
 
-    def _first(self, peer: Peer) -> bytes:
-        """Take a new peer's first part, and note over which descriptor it came."""
-        frame = self.router.recv(zmq.DONTWAIT, copy=False)
+    def _met(self, peer: Peer, part: zmq.Frame) -> None:
+        """Note over which descriptor a new peer has come, by the first that it sent."""
         self._read_monitor()
-        self._descriptors[frame.get(zmq.SRCFD)] = peer
+        self._descriptors[part.get(zmq.SRCFD)] = peer
         self._peers.add(peer)
         self._newcomers.add(peer)
-        return frame.bytes
 
     def _read_monitor(self) -> None:
-        while readable(self.monitor):
+        while events_of(self.monitor) & READ:
             event = recv_monitor_message(self.monitor, zmq.DONTWAIT)
             peer = self._descriptors.pop(event["value"], None)
             if peer is not None:
