@@ -187,6 +187,7 @@ class Inbox(Link):
         """
         last = hand.arrival
         if last is None:
+            hand.since = self._now
             hand.arrival = TAKING
             self.news = True
         elif last[2].epoch == self.epoch:
