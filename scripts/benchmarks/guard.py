@@ -41,7 +41,7 @@ def line(name: str, measure: Callable[[Plan], Figures], plan: Plan) -> Line:
 
 THROUGHPUT = line("throughput, 100 B", course.throughput, Plan("", messages=60_000))
 LATENCY = line("one way, idle", course.latency, Plan("", messages=150, rate=300, single=True, notes=1))
-LIMITS = (Limit(THROUGHPUT, 1.3, True), Limit(LATENCY, 5.0, False))
+LIMITS = (Limit(THROUGHPUT, 1.5, True), Limit(LATENCY, 5.0, False))
 
 
 def guard() -> int:

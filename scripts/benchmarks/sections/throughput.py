@@ -18,7 +18,8 @@ from benchmarks.plan import Plan
 ONE, FAN, MANY = (1, 1), (1, 4), (4, 4)
 SHAPES = {ONE: "1 sender, 1 mule", FAN: "1 sender, 4 mules", MANY: "4 senders, 4 mules"}
 SIZES = {16: "16 B", 100: "100 B", 1 << 10: "1 KB", 64 << 10: "64 KB"}
-LARGE_SHARE = 10
+LARGE_SHARE = 20
+"""With so few, all the messages of 64 KB fit into a queue, whose limit is 1 GiB."""
 
 # The name of each peer, its module, and by how much fewer messages it gets than the fastest.
 MEMORY = {
