@@ -172,6 +172,15 @@ def test_what_is_not_msgpack_is_refused(data: bytes) -> None:
         decode(data)
 
 
+def test_a_frame_that_takes_too_much_memory_is_a_bad_frame(monkeypatch: pytest.MonkeyPatch) -> None:
+    def exhausted(*_: object, **__: object) -> None:
+        raise MemoryError
+
+    monkeypatch.setattr("msgpack.unpackb", exhausted)
+    with pytest.raises(ProtocolError, match="MemoryError"):
+        decode(b"")
+
+
 def test_what_a_signal_handler_raises_is_not_taken_for_a_bad_frame(monkeypatch: pytest.MonkeyPatch) -> None:
     def interrupted(*_: object, **__: object) -> None:
         raise Alarm

@@ -181,8 +181,7 @@ class Broker:
         for asked in self.room.grant():
             self.send(asked.peer, Answer(asked.request, "", None))
         for mule, parcels in self.dispatch.parcels():
-            if mule.peer is not None:
-                self.send(mule.peer, Deliver(mule.epoch, parcels))
+            self.send(cast(Peer, mule.peer), Deliver(mule.epoch, parcels))
             self._settle_state(mule)
         for mule, most in self.dispatch.recalls():
             self.send(cast(Peer, mule.peer), Recall(mule.epoch, most))

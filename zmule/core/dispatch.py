@@ -371,6 +371,8 @@ class Dispatcher:
         """Raise AssertionError if an invariant is broken."""
         held = {id: message for mule in roster for id, message in mule.in_flight.items()}
         ready = [message for queue in self.queues.values() for message in queue.ready]
+        for mule in roster:
+            assert mule.coming == sum(mule.sent.values()) - sum(mule.received.values()), f"{mule} miscounts"
         assert len(held) == sum(len(mule.in_flight) for mule in roster), "a message is in two hands"
         assert not held.keys() & {message[0] for message in ready}, "a message is ready and in flight"
         for queue in self.queues.values():

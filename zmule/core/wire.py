@@ -63,6 +63,9 @@ SHORTEST_SPAN = 0.001
 FRAME_OVERHEAD = 64 * 1024
 """What a frame may need on top of the bodies that it carries, in bytes."""
 
+BROKEN = (ValueError, TypeError, OverflowError, MemoryError, RecursionError, msgpack.UnpackException)
+"""What a hostile frame can make msgpack raise. Nothing else: a signal's handler may raise there as well."""
+
 Check = Callable[[Any], Any]
 Kind = TypeVar("Kind")
 
@@ -300,7 +303,7 @@ def decode(data: bytes) -> Frame:
 def _open(data: bytes) -> tuple[type[Frame], tuple[Any, ...]]:
     try:
         value = msgpack.unpackb(data, use_list=False, strict_map_key=True, max_ext_len=0)
-    except (ValueError, TypeError, msgpack.UnpackException) as error:  # no more: a signal's handler may raise
+    except BROKEN as error:
         raise ProtocolError(f"not msgpack: {type(error).__name__}") from None
     if type(value) is not tuple or not value or type(value[0]) is not int or value[0] not in KINDS:
         raise ProtocolError("not a frame: no list that begins with the number of one")
