@@ -154,6 +154,19 @@ def test_a_mule_pings_though_it_says_something_all_the_time() -> None:
     assert pings >= 2
 
 
+def test_mules_ping_at_the_same_moments() -> None:
+    dues = set()
+    for came in (0.01, 0.05, 0.09):
+        box = mule_up(inbox(), came)
+        box.outgoing(came)
+        due = box.next_deadline(came)
+        assert due is not None
+        assert came + 3.0 <= due < came + 3.1
+        assert kinds(box.outgoing(due)) == [Ping]
+        dues.add(due)
+    assert len(dues) == 1
+
+
 def test_waiting_for_a_connection_is_no_deadline() -> None:
     box = up(outbox())
     box.disconnected(1.0)

@@ -439,7 +439,7 @@ def test_message_hooks(zmuled: Zmuled, how: str) -> None:
     }
     wait_until(lambda: wanted <= set(lines(zmuled)), "all of it")
     wait_until(lambda: zmuled.status()["dead"]["count"] == 1, "the bad one to be a dead letter")
-    assert zmuled.output().count("ValueError: bad message") == 2
+    wait_until(lambda: zmuled.output().count("ValueError: bad message") == 2, "both its failures in the log")
     assert zmuled.mule(1)["restarts"] == 0
 
 

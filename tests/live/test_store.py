@@ -106,9 +106,10 @@ def test_what_a_mule_had_comes_again_with_its_attempt_counted(zmuled: Zmuled) ->
             assert message.attempt == attempt
             mule.nack()
         wait_until(lambda: zmuled.status()["queues"]["any"]["in_flight"] == 0)
+        client.mule_msg("later", delay=3600)  # when this is confirmed, what came before it is synced, too
         restart(zmuled)
     entry = zmuled.status()["queues"]["any"]
-    assert (entry["ready"], entry["delayed"]) == (0, 1)
+    assert (entry["ready"], entry["delayed"]) == (0, 3)
     with Mule(endpoint=zmuled.endpoint) as mule, mule.message(timeout=PATIENCE) as message:
         assert message is not None
         assert message.attempt == 3

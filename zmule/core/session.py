@@ -19,6 +19,7 @@ from __future__ import annotations
 from collections import deque
 from collections.abc import Iterator
 from itertools import islice
+from math import ceil
 from typing import Any, TypeVar
 
 from zmule.core.frames import PROTOCOL_VERSION, Frame, Hello, Ping, Refused, Reset, Welcome
@@ -32,6 +33,9 @@ time."""
 
 BACKOFF_SECONDS = (0.05, 2.0)
 """Shortest and longest pause between attempts; doubled each time."""
+
+STEPS = 30
+"""A ping may be later than asked for by this part of the interval."""
 
 
 class Link:
@@ -109,8 +113,13 @@ class Link:
         return frames
 
     def _ping_at(self) -> float:
-        """Return when to ping: each side must hear the other in time."""
-        return min(max(self._heard, self._pinged), self._said) + self.ping_after
+        """Return when to ping: each side must hear the other in time.
+
+        Pings keep step with those of all other processes on the machine, which share the clock: so a broker
+        of a thousand mules wakes up for many at a time.
+        """
+        step = self.ping_after / STEPS
+        return ceil((min(max(self._heard, self._pinged), self._said) + self.ping_after) / step) * step
 
     def receive(self, frame: Frame, now: float) -> None:
         """Take in a frame from the broker.
