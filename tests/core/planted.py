@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from zmule.core import broker, redelivery
+from zmule.core import redelivery
 from zmule.core.asking import Asked
 from zmule.core.broker import Broker
 from zmule.core.dead import DeadLetters
@@ -15,7 +15,7 @@ from zmule.core.dispatch import Dispatcher
 from zmule.core.effects import Changes, Effect, Recovery
 from zmule.core.events import BatchLost, BatchSaved
 from zmule.core.expiry import Expiry
-from zmule.core.frames import Answer, Confirm, Nack, Put, Recall, Report
+from zmule.core.frames import Answer, Confirm, Recall
 from zmule.core.inbox import Delivery, Inbox
 from zmule.core.intake import Intake
 from zmule.core.lanes import Lanes
@@ -27,6 +27,7 @@ from zmule.core.queues import Message, Queue
 from zmule.core.redelivery import Redelivery
 from zmule.core.room import Room
 from zmule.core.senders import Sender, Senders
+from zmule.core.turns import Turns
 from zmule.stores.store import Saved
 from zmule.testing.store import SimStore
 
@@ -43,7 +44,6 @@ def confirm_before_save(patch: pytest.MonkeyPatch) -> None:
             self.send(peer, Confirm(sender.taken, ()))
 
     patch.setattr(Broker, "_put", put)
-    patch.setitem(broker._FRAMES, Put, put)
 
 
 def answer_before_commit(patch: pytest.MonkeyPatch) -> None:
@@ -70,7 +70,7 @@ def lose_a_confirm(patch: pytest.MonkeyPatch) -> None:
             patch.setattr(Broker, "confirm", confirm)
 
     confirm = Broker.confirm
-    patch.setitem(broker._HANDLERS, BatchSaved, saved)
+    patch.setattr(Broker, "_saved", saved)
 
 
 def lose_a_refusal(patch: pytest.MonkeyPatch) -> None:
@@ -86,33 +86,33 @@ def requeue_in_no_order(patch: pytest.MonkeyPatch) -> None:
 
 
 def take_acks_of_anybody(patch: pytest.MonkeyPatch) -> None:
-    def acknowledge(self: Broker, mule: Mule, epoch: int, ids: Iterable[int]) -> None:
-        for other in self.roster:
+    def acknowledge(self: Turns, mule: Mule, epoch: int, ids: Iterable[int]) -> None:
+        for other in self._roster:
             self.finish(other.release(ids))
 
-    patch.setattr(Broker, "_acknowledge", acknowledge)
+    patch.setattr(Turns, "_acknowledge", acknowledge)
 
 
 def take_acks_of_any_epoch(patch: pytest.MonkeyPatch) -> None:
-    original = Broker._report
+    original = Turns.report
 
-    def report(self: Broker, peer: bytes, frame: Any) -> None:
-        mule = self.roster.at(peer)
+    def report(self: Turns, peer: bytes, frame: Any) -> None:
+        mule = self._roster.at(peer)
         if mule is not None:
             self._acknowledge(mule, mule.epoch, frame.acks)
         original(self, peer, frame)
 
-    patch.setitem(broker._FRAMES, Report, report)
+    patch.setattr(Turns, "report", report)
 
 
 def take_failures_of_any_epoch(patch: pytest.MonkeyPatch) -> None:
-    original = Broker._nack
+    original = Turns.nack
 
-    def nack(self: Broker, peer: bytes, frame: Any) -> None:
-        mule = self.roster.at(peer)
+    def nack(self: Turns, peer: bytes, frame: Any) -> None:
+        mule = self._roster.at(peer)
         original(self, peer, frame._replace(epoch=mule.epoch) if mule else frame)
 
-    patch.setitem(broker._FRAMES, Nack, nack)
+    patch.setattr(Turns, "nack", nack)
 
 
 def acknowledge_in_a_new_epoch(patch: pytest.MonkeyPatch) -> None:
@@ -227,15 +227,15 @@ def believe_in_dead_brokers(patch: pytest.MonkeyPatch) -> None:
 
 
 def drop_what_a_dead_mule_had(patch: pytest.MonkeyPatch) -> None:
-    original = Broker.lose
+    original = Turns.lose
 
-    def lose(self: Broker, mule: Mule) -> None:
-        self.dispatch.account(list(mule.in_flight.values()), -1)
+    def lose(self: Turns, mule: Mule) -> None:
+        self._dispatch.account(list(mule.in_flight.values()), -1)
         self.acked += len(mule.in_flight)
         mule.in_flight.clear()
         original(self, mule)
 
-    patch.setattr(Broker, "lose", lose)
+    patch.setattr(Turns, "lose", lose)
 
 
 def number_messages_from_one(patch: pytest.MonkeyPatch) -> None:
@@ -275,10 +275,8 @@ def ignore_the_delay_of_a_nack(patch: pytest.MonkeyPatch) -> None:
 
 
 def take_a_rejection_for_a_failure(patch: pytest.MonkeyPatch) -> None:
-    original = Broker._nack
-    patch.setitem(
-        broker._FRAMES, Nack, lambda self, peer, frame: original(self, peer, frame._replace(dead=False))
-    )
+    original = Turns.nack
+    patch.setattr(Turns, "nack", lambda self, peer, frame: original(self, peer, frame._replace(dead=False)))
 
 
 def ignore_ttl(patch: pytest.MonkeyPatch) -> None:
@@ -296,7 +294,7 @@ def look_at_the_head_only_for_what_has_expired(patch: pytest.MonkeyPatch) -> Non
 
 
 def lose_what_has_expired(patch: pytest.MonkeyPatch) -> None:
-    patch.setattr(DeadLetters, "bury_expired", lambda self, messages: self._broker.finish(messages))
+    patch.setattr(DeadLetters, "bury_expired", lambda self, messages: self._broker.turns.finish(messages))
 
 
 # Dead letters.
@@ -425,7 +423,7 @@ def confirm_a_lost_batch(patch: pytest.MonkeyPatch) -> None:
     def lost(self: Broker, event: BatchLost) -> None:
         self._saved(BatchSaved(event.batch))
 
-    patch.setitem(broker._HANDLERS, BatchLost, lost)
+    patch.setattr(Broker, "_lost", lost)
 
 
 def drop_a_refusal_for_want_of_a_disk(patch: pytest.MonkeyPatch) -> None:

@@ -262,7 +262,7 @@ def test_early_acknowledgement_is_at_most_once(where: str) -> None:
     mule.kill()
     w.settle()
     assert w.broker.left() == 0
-    assert w.broker.acked == 1
+    assert w.broker.turns.acked == 1
 
 
 @pytest.mark.parametrize(

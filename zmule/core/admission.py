@@ -57,7 +57,7 @@ class Admission:
             return
         wish = greeting.mule(frame.details)
         if (former := self._broker.roster.at(peer)) is not None:
-            self._broker.lose(former)
+            self._broker.turns.lose(former)
         try:
             mule = self._admit(wish, frame.session, worker=frame.role == "worker")
         except ZmuleError as error:
@@ -67,7 +67,7 @@ class Admission:
         self._broker.roster.connect(mule, peer, frame.session, self._epoch, self._broker.now.mono)
         if mule.programmed:
             mule.turn("joined")
-        self._broker.reads_changed(mule)
+        self._broker.turns.reads_changed(mule)
         self._broker.send(
             peer, Welcome(PROTOCOL_VERSION, self._broker.setup.id, mule.epoch, self._welcome_mule(mule))
         )
@@ -86,7 +86,7 @@ class Admission:
         if mule.peer is not None:
             if mule.session != session:
                 raise NumberInUse(f"mule {number} is another process already (pid {mule.pid})")
-            self._broker.lose(mule)
+            self._broker.turns.lose(mule)
             mule = self._broker.roster.join(number, wish.program)
         if not mule.configured:
             mule.farms, mule.program = wish.farms, wish.program

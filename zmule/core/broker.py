@@ -13,14 +13,13 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable
 from itertools import starmap, takewhile
-from operator import ge
 from typing import Any, cast
 
 from zmule.core.admission import Admission
 from zmule.core.asking import LATER, Asked
 from zmule.core.dead import DeadLetters
 from zmule.core.dispatch import Dispatcher
-from zmule.core.effects import Changes, Effect, Forget, Note, Publish, Recovery, Reload, Save, Send, Stop
+from zmule.core.effects import Changes, Effect, Note, Publish, Recovery, Reload, Save, Send, Stop
 from zmule.core.events import (
     BatchLost,
     BatchSaved,
@@ -41,15 +40,12 @@ from zmule.core.events import (
     Undelivered,
 )
 from zmule.core.frames import (
-    DIRECT,
-    FARM,
     Answer,
     Ask,
     Broadcast,
     Bye,
     Confirm,
     Deliver,
-    Farewell,
     Frame,
     Hello,
     Nack,
@@ -66,13 +62,14 @@ from zmule.core.frames import (
 from zmule.core.instant import Instant
 from zmule.core.intake import Intake, Pending
 from zmule.core.mules import Mule, Roster
-from zmule.core.queues import ANY, STRAY_QUEUE, Dead, Message, farm_queue, mule_queue, number_of
+from zmule.core.queues import ANY, STRAY_QUEUE, Dead, farm_queue
 from zmule.core.redelivery import Redelivery
 from zmule.core.room import Room
 from zmule.core.senders import Sender, Senders
 from zmule.core.services import Services
 from zmule.core.setup import Setup
 from zmule.core.status import status
+from zmule.core.turns import Turns
 from zmule.core.wire import MAX_REASON
 from zmule.errors import NotPermitted, ProtocolError, ZmuleError
 
@@ -97,9 +94,9 @@ class Broker:
         self.dead: dict[int, Dead] = {}
         self.letters = DeadLetters(self)
         self.redelivery = Redelivery(self)
-        self.acked = 0
         self.store_error: str | None = None
         self.stopping = False
+        self.turns = Turns(self)
         self.admission = Admission(self)
         self.broadcast = 0
         self._housekeeping = now.mono + HOUSEKEEPING_SECONDS
@@ -112,6 +109,34 @@ class Broker:
             "room": self.room.ask,
             **self.services.questions(),
             **self.letters.questions(),
+        }
+        self._handlers: dict[type[Event], Callable[[Any], None]] = {
+            FrameReceived: self._received,
+            FrameRejected: self._reject,
+            PeersVanished: self._vanished,
+            Undelivered: self.turns.undelivered,
+            BatchSaved: self._saved,
+            BatchLost: self._lost,
+            StoreFailed: self._store_failed,
+            StoreRecovered: self._store_recovered,
+            MuleSpawned: self.turns.spawned,
+            MuleExited: self.turns.exited,
+            MuleGivenUp: self.turns.given_up,
+            PathWatched: self._path_watched,
+            PathRefused: self._path_refused,
+            PathChanged: self._path_changed,
+            StopRequested: self._stop,
+        }
+        self._frames: dict[type[Frame], Callable[[Peer, Any], None]] = {
+            Hello: self.admission.hello,
+            Put: self._put,
+            Report: self.turns.report,
+            Nack: self.turns.nack,
+            Return: self.turns.give_back,
+            Settled: self.turns.settled,
+            Ping: self._ping,
+            Bye: self.turns.bye,
+            Ask: self._ask,
         }
         self.dispatch.queue(ANY).unread_since = now.wall
 
@@ -130,7 +155,7 @@ class Broker:
     def handle(self, event: Event, now: Instant) -> list[Effect]:
         """Take note of an event; return what is to be done about it, in order."""
         self.now, self.dispatch.now = now, now.mono
-        _HANDLERS[type(event)](self, event)
+        self._handlers[type(event)](event)
         return self._flush()
 
     def tick(self, now: Instant) -> list[Effect]:
@@ -153,7 +178,7 @@ class Broker:
         peers = tuple(cast(Peer, mule.peer) for mule in silent)
         for mule in silent:
             silence = f"{self.limits.heartbeat_timeout:g} s"
-            self._note("warning", f"mule {mule.number} has been silent for {silence}")
+            self.note("warning", f"mule {mule.number} has been silent for {silence}")
         self._vanished(PeersVanished(peers))
         for peer in peers:
             self.send(peer, Reset("silent", "no heartbeat in time: register anew"))
@@ -182,7 +207,7 @@ class Broker:
             self.send(asked.peer, Answer(asked.request, "", None))
         for mule, parcels in self.dispatch.parcels():
             self.send(cast(Peer, mule.peer), Deliver(mule.epoch, parcels))
-            self._settle_state(mule)
+            self.turns.notice(mule)
         for mule, most in self.dispatch.recalls():
             self.send(cast(Peer, mule.peer), Recall(mule.epoch, most))
         effects, self._effects = self._effects, []
@@ -196,7 +221,7 @@ class Broker:
         """Have a frame sent."""
         self._effects.append(Send(peer, frame))
 
-    def _note(self, level: str, text: str) -> None:
+    def note(self, level: str, text: str) -> None:
         self._effects.append(Note(level, text))
 
     # Peers come and go.
@@ -206,16 +231,16 @@ class Broker:
         self.roster.heard(peer, self.now.mono)
         self.services.locks.heard(peer)
         try:
-            handler = _FRAMES.get(type(frame))
+            handler = self._frames.get(type(frame))
             if handler is None:
                 raise ProtocolError(f"{type(frame).__name__} is not for a broker")
-            handler(self, peer, frame)
+            handler(peer, frame)
         except ProtocolError as error:
             self._reject(FrameRejected(peer, str(error)))
 
     def _reject(self, event: FrameRejected) -> None:
         self._vanished(PeersVanished((event.peer,)))
-        self._note("warning", f"a peer broke the protocol: {event.reason}")
+        self.note("warning", f"a peer broke the protocol: {event.reason}")
         self.send(event.peer, Reset(ProtocolError.code, event.reason))
 
     def _vanished(self, event: PeersVanished) -> None:
@@ -227,19 +252,12 @@ class Broker:
             self.gone(peer)
         for mule in mules:
             if mule.in_flight:
-                self._note("warning", f"mule {mule.number} vanished with {len(mule.in_flight)} in flight")
-            self.lose(mule)
-
-    def _undelivered(self, event: Undelivered) -> None:
-        mule = self.roster.at(event.peer)
-        if mule is not None and mule.epoch == event.frame.epoch:
-            self.dispatch.detach(mule, self.now.wall)
-            for parcel in event.frame.parcels:
-                self.dispatch.put_back(mule.release(parcel.ids))
+                self.note("warning", f"mule {mule.number} vanished with {len(mule.in_flight)} in flight")
+            self.turns.lose(mule)
 
     def vanished(self, peer: Peer, why: str) -> None:
         """Give up a peer that is still connected, and tell it."""
-        self._note("warning", f"a peer {why}")
+        self.note("warning", f"a peer {why}")
         self._vanished(PeersVanished((peer,)))
         self.send(peer, Reset("silent", why))
 
@@ -249,46 +267,17 @@ class Broker:
         self.services.gone(peer)
         self.room.gone(peer)
 
-    def _stranger(self, peer: Peer) -> None:
+    def stranger(self, peer: Peer) -> None:
         self.send(peer, Reset("unknown", "say HELLO first"))
-
-    def _hello(self, peer: Peer, frame: Hello) -> None:
-        self.admission.hello(peer, frame)
-
-    def reads_messages(self, mule: Mule) -> None:
-        """Let a mule read messages: it is not signal-only, or its application has taken it over."""
-        mule.reads = True
-        self.reads_changed(mule)
-
-    def reads_changed(self, mule: Mule) -> None:
-        """Let a mule read what it reads by now: signals that it has handlers for, then messages."""
-        names = [*self.services.signals.queues(mule), *mule.reads_queues()]
-        self.dispatch.read(mule, names, self.now.wall)
-        self.dispatch.feed(mule)
 
     def _ping(self, peer: Peer, frame: Ping) -> None:
         if self._registered(peer):
             self.send(peer, Pong(frame.number, self.broadcast))
 
-    def _bye(self, peer: Peer, frame: Bye) -> None:
-        mule = self.roster.at(peer)
-        if mule is not None:
-            current = frame.epoch == mule.epoch
-            if current:
-                self._check_received(mule, frame)
-            self.dispatch.detach(mule, self.now.wall)
-            self._acknowledge(mule, frame.epoch, frame.acks)
-            if current:
-                undelivered = (*frame.unstarted, *mule.under_way(frame.received))
-                self.dispatch.put_back(mule.release(undelivered))
-            self.lose(mule)
-        self.gone(peer)
-        self.send(peer, Farewell())
-
     def _registered(self, peer: Peer) -> bool:
         if self.roster.at(peer) or self.senders.at(peer):
             return True
-        self._stranger(peer)
+        self.stranger(peer)
         return False
 
     # Messages come in.
@@ -296,7 +285,7 @@ class Broker:
     def _put(self, peer: Peer, frame: Put) -> None:
         sender = self.senders.at(peer)
         if sender is None:
-            self._stranger(peer)
+            self.stranger(peer)
             return
         save = self.intake.put(sender, frame, self.steady())
         if save is None:
@@ -328,11 +317,11 @@ class Broker:
 
     def _store_failed(self, event: StoreFailed) -> None:
         self.store_error = event.reason
-        self._note("error", f"the store cannot write, so new messages are refused: {event.reason}")
+        self.note("error", f"the store cannot write, so new messages are refused: {event.reason}")
 
     def _store_recovered(self, event: StoreRecovered) -> None:
         self.store_error = None
-        self._note("warning", "the store writes again")
+        self.note("warning", "the store writes again")
 
     def _answered(self, pending: Pending) -> None:
         """Tell the sender of a batch how it went."""
@@ -360,130 +349,7 @@ class Broker:
         if sender.peer is not None:
             self.send(sender.peer, Confirm(sender.confirmed, tuple(refusals)))
 
-    # Mules take their turns.
-
-    def _mule(self, peer: Peer) -> Mule | None:
-        mule = self.roster.at(peer)
-        if mule is None:
-            self._stranger(peer)
-        return mule
-
-    def _report(self, peer: Peer, frame: Report) -> None:
-        mule = self._mule(peer)
-        if mule is None or frame.epoch != mule.epoch:
-            return
-        self._check_received(mule, frame)
-        if frame.acks:
-            mule.pace.finished(len(frame.acks), self.now.mono)
-        self._acknowledge(mule, frame.epoch, frame.acks)
-        mule.report(frame.received, frame.waits, frame.buffered)
-        if mule.threads[DIRECT | FARM] and not mule.reads:
-            self.reads_messages(mule)
-        if mule.waiting and not mule.settled and (mule.programmed or mule.threads[DIRECT | FARM]):
-            self._settle(mule)
-        self.dispatch.feed(mule)
-        self._settle_state(mule)
-
-    def _check_received(self, mule: Mule, frame: Report | Bye) -> None:
-        if not all(map(ge, mule.sent.values(), frame.received)):
-            raise ProtocolError(f"{type(frame).__name__} counts more messages than were sent")
-
-    def _acknowledge(self, mule: Mule, epoch: int, ids: Iterable[int]) -> None:
-        """Finish messages. Acks of an epoch that is over are void: others may hold those messages."""
-        if epoch == mule.epoch and ids:
-            finished = mule.release(ids)
-            mule.messages += len(finished)
-            self.finish(finished)
-
-    def finish(self, messages: list[Message]) -> None:
-        """Take messages off the books that are done with."""
-        self.acked += len(messages)
-        self.dispatch.account_for(messages)
-        if messages and self.setup.keeps:
-            self._effects.append(Forget(list(map(number_of, messages))))
-
-    def _nack(self, peer: Peer, frame: Nack) -> None:
-        mule = self._mule(peer)
-        if mule is not None and frame.epoch == mule.epoch:
-            reason = f"mule {mule.number} " + ("rejected it" if frame.dead else "failed with it")
-            messages = mule.release(frame.ids)
-            self.redelivery.retry(messages, mule, reason, delay=frame.delay, dead=frame.dead)
-            self.dispatch.feed(mule)
-
-    def _return(self, peer: Peer, frame: Return) -> None:
-        mule = self._mule(peer)
-        if mule is not None and frame.epoch == mule.epoch:
-            back = mule.release(frame.ids)
-            self.dispatch.returned(mule, back)
-            self.dispatch.put_back(back)
-            self.dispatch.feed(mule)
-
-    def _settled(self, peer: Peer, frame: Settled) -> None:
-        mule = self._mule(peer)
-        if mule is None or frame.epoch != mule.epoch or mule.settled or mule.programmed:
-            return
-        self._settle(mule)
-        if not mule.reads:
-            mule.reads = False
-            queue = mule_queue(mule.number)
-            for message in self.dispatch.empty(queue):
-                self.letters.bury(message, self.roster.unread(queue) or "", 0)
-        self._settle_state(mule)
-
-    def _settle(self, mule: Mule) -> None:
-        mule.settled = True
-        self.services.settled(mule)
-        if not mule.programmed:
-            mule.turn("joined")
-
-    def _settle_state(self, mule: Mule) -> None:
-        """Make idle and busy true again: idle is a mule with nothing in its hands and a thread that waits."""
-        reads = mule.waiting > 0 or mule.reads is False
-        if mule.state == "busy" and reads and not mule.in_flight:
-            mule.turn("waited")
-        elif mule.state == "idle" and (mule.in_flight or not reads):
-            mule.turn("worked")
-
-    # Mules die.
-
-    def lose(self, mule: Mule) -> None:
-        """End a mule's session: what it had in flight goes back, or is done with if delivery was early."""
-        number = mule.number
-        self.dispatch.detach(mule, self.now.wall)
-        self.services.lost(mule)
-        held = self.roster.disconnect(mule)
-        mule.turn("vanished")
-        self.dispatch.suspect(held)
-        self.redelivery.retry(held, mule, f"mule {number} died with it")
-
     # What the supervisor and the operator do.
-
-    def _spawned(self, event: MuleSpawned) -> None:
-        mule = self._configured(event.number)
-        mule.pid, mule.token = event.pid, event.token
-        mule.turn("spawned")
-
-    def _exited(self, event: MuleExited) -> None:
-        mule = self._configured(event.number)
-        mule.token = b""
-        mule.pid = 0
-        mule.restarts += 1
-        if mule.peer is not None:
-            self.lose(mule)
-        if mule.state != "gone":
-            mule.turn("vanished")
-
-    def _given_up(self, event: MuleGivenUp) -> None:
-        mule = self._configured(event.number)
-        mule.turn("given up")
-        self.services.settled(mule)
-        self._note("error", f"mule {event.number} is given up: {event.reason}")
-
-    def _configured(self, number: int) -> Mule:
-        mule = self.roster.get(number)
-        if mule is None or not mule.configured:
-            raise KeyError(f"mule {number} is not configured")
-        return mule
 
     def _stop(self, event: StopRequested) -> None:
         if self.stopping:
@@ -542,35 +408,5 @@ class Broker:
         for mule in self.roster:
             assert mule.peer is not None or not mule.in_flight, f"{mule} is not connected"
         kept = self.left() - unsaved + len(self.dead)
-        gone = self.acked + self.letters.dropped
+        gone = self.turns.acked + self.letters.dropped
         assert self.intake.accepted == kept + gone, "a message is lost or doubled"
-
-
-_HANDLERS: dict[type[Event], Callable[..., None]] = {
-    FrameReceived: Broker._received,
-    FrameRejected: Broker._reject,
-    PeersVanished: Broker._vanished,
-    Undelivered: Broker._undelivered,
-    BatchSaved: Broker._saved,
-    BatchLost: Broker._lost,
-    StoreFailed: Broker._store_failed,
-    StoreRecovered: Broker._store_recovered,
-    MuleSpawned: Broker._spawned,
-    MuleExited: Broker._exited,
-    PathWatched: Broker._path_watched,
-    PathRefused: Broker._path_refused,
-    PathChanged: Broker._path_changed,
-    MuleGivenUp: Broker._given_up,
-    StopRequested: Broker._stop,
-}
-_FRAMES: dict[type[Frame], Callable[..., None]] = {
-    Hello: Broker._hello,
-    Put: Broker._put,
-    Report: Broker._report,
-    Nack: Broker._nack,
-    Return: Broker._return,
-    Settled: Broker._settled,
-    Ping: Broker._ping,
-    Bye: Broker._bye,
-    Ask: Broker._ask,
-}

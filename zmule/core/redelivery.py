@@ -75,7 +75,7 @@ class Redelivery:
         back = []
         for message in messages:
             if self._is_early(mule, message):
-                broker.finish([message])
+                broker.turns.finish([message])
             elif dead:
                 broker.letters.bury(message, reason, mule.number)
             elif message[3] >= most:

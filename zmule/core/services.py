@@ -116,7 +116,7 @@ class Services:
         number, target = arguments(asked, int, str)
         mule, stray = self._mule(asked), self.signals.is_stray(check_signal(number))
         self.signals.register(number, target, mule)
-        self._broker.reads_changed(mule)
+        self._broker.turns.reads_changed(mule)
         if stray and not self.signals.is_stray(number):
             self._adopt(number)
 
@@ -146,7 +146,7 @@ class Services:
     def _unregister(self, asked: Asked) -> None:
         (number,) = arguments(asked, int)
         self.signals.unregister(check_signal(number), self._mule(asked))
-        self._broker.reads_changed(self._mule(asked))
+        self._broker.turns.reads_changed(self._mule(asked))
 
     def _registered(self, asked: Asked) -> bool:
         (number,) = arguments(asked, int)
@@ -165,11 +165,11 @@ class Services:
         if not is_function(name) or len(mule.functions) >= MAX_FUNCTIONS:
             raise WrongValue(f"a function's name is an identifier, and there are at most {MAX_FUNCTIONS}")
         mule.functions[name] = None
-        self._broker.reads_changed(mule)
+        self._broker.turns.reads_changed(mule)
 
     def _read_messages(self, asked: Asked) -> None:
         arguments(asked)
-        self._broker.reads_messages(self._mule(asked))
+        self._broker.turns.reads_messages(self._mule(asked))
 
     def _mule(self, asked: Asked) -> Mule:
         mule = self._broker.roster.at(asked.peer)

@@ -43,7 +43,7 @@ def status(broker: Broker, now: Instant) -> dict[str, Any]:
         "totals": {
             "accepted": intake.accepted,
             "delivered": dispatch.delivered,
-            "acked": broker.acked,
+            "acked": broker.turns.acked,
             "redelivered": dispatch.redelivered,
             "refused": intake.refused,
             "dead": len(broker.dead),
