@@ -9,6 +9,7 @@ import contextlib
 import os
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 from benchmarks import processes, task
 from benchmarks.board import board_of
@@ -44,9 +45,20 @@ def send(role: Role, bodies: Iterator[bytes]) -> None:
     from gunicorn.dirty import get_dirty_client
 
     client = get_dirty_client()
-    client.execute(TASKS, "warm_up")
+    processes.wait_until(lambda: warmed_up(client), "the dirty worker is ready")
     for number, _ in enumerate(bodies):
         client.execute(TASKS, "run", number)
+
+
+def warmed_up(client: Any) -> bool:
+    """Have the dirty worker made ready; return False while it has not started: it may do so after this one."""
+    from gunicorn.dirty import DirtyConnectionError
+
+    try:
+        client.execute(TASKS, "warm_up")
+    except DirtyConnectionError:
+        return False
+    return True
 
 
 def post_worker_init(worker: object) -> None:
