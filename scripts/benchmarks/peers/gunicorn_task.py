@@ -51,7 +51,7 @@ def send(role: Role, bodies: Iterator[bytes]) -> None:
 
 
 def warmed_up(client: Any) -> bool:
-    """Have the dirty worker made ready; return False while it has not started: it may do so after this one."""
+    """Have the dirty worker made ready; return False while it has not started: it may come after this one."""
     from gunicorn.dirty import DirtyConnectionError
 
     try:
