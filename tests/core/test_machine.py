@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import Iterable
 from typing import Any
 
 from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import Bundle, RuleBasedStateMachine, initialize, invariant, rule
 
-from zmule.core.effects import Bury, Forget, Save
+from zmule.core.effects import Bury, Effect, Forget, Save
 from zmule.core.frames import DIRECT, FARM, Body, Options
 from zmule.core.mules import FarmSetup, MuleSetup
 from zmule.core.setup import Limits
@@ -23,11 +24,19 @@ SPANS = st.sampled_from([None, None, 0.5, 3.0, 20.0])
 
 
 class Noted(World):
-    """A world that notes what is in no order of first deliveries: what was held, or a dead letter."""
+    """A world that notes what is in no order of first deliveries: what was held, or a dead letter.
+
+    What leaves for several mules at once is in no order either, and noted as if it were.
+    """
 
     def __init__(self, *about: Any) -> None:
         super().__init__(*about)
         self.unordered: set[int] = set()
+
+    def perform(self, effects: Iterable[Effect]) -> None:
+        before = len(self.delivered)
+        super().perform(effects)
+        self.delivered[before:] = sorted(self.delivered[before:])
 
     def keep(self, effect: Save | Forget | Bury) -> None:
         if isinstance(effect, Save):
