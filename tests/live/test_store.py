@@ -109,7 +109,7 @@ def test_what_a_mule_had_comes_again_with_its_attempt_counted(zmuled: Zmuled) ->
         client.mule_msg("later", delay=3600)  # when this is confirmed, what came before it is synced, too
         restart(zmuled)
     entry = zmuled.status()["queues"]["any"]
-    assert (entry["ready"], entry["delayed"]) == (0, 3)
+    assert entry["ready"] + entry["delayed"] == 3  # its pause may be over by now
     with Mule(endpoint=zmuled.endpoint) as mule, mule.message(timeout=PATIENCE) as message:
         assert message is not None
         assert message.attempt == 3
