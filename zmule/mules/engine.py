@@ -14,7 +14,6 @@ import os
 import signal
 import socket
 import threading
-import weakref
 from collections.abc import Callable, Iterable
 from time import monotonic
 from types import TracebackType
@@ -22,10 +21,11 @@ from typing import Any, Self, cast
 
 from zmule import process
 from zmule.core.frames import SIGNAL, STRAY
-from zmule.core.inbox import Arrival, Delivery, Hand, Inbox, Waiter
+from zmule.core.inbox import Arrival, Delivery, Inbox, Waiter
 from zmule.core.wire import MAX_SECONDS
 from zmule.endpoints import check_endpoint, default_endpoint
 from zmule.errors import BrokerUnavailable, MuleStopped, ZmuleError, from_code
+from zmule.mules.hands import Hands, ThreadHand
 from zmule.mules.receiver import Receiver
 from zmule.mules.signals import Handlers
 
@@ -58,16 +58,6 @@ class _Waiter(Waiter):
     def wake(self) -> None:
         if self.lock.locked():
             self.lock.release()
-
-
-class _Hand(Hand):
-    """The hand of a thread."""
-
-    __slots__ = ("thread",)
-
-    def __init__(self, thread: threading.Thread) -> None:
-        super().__init__()
-        self.thread = thread
 
 
 class Interrupted(Exception):
@@ -106,7 +96,6 @@ class Engine:
         self._mutex = threading.Lock()
         self._moved = threading.Condition(self._mutex)
         self._waiters: set[_Waiter] = set()
-        self._own = threading.local()
         self._supervised = bool(token)
         self._stopping = False
         self._inside = 0
@@ -117,9 +106,10 @@ class Engine:
             os.urandom(16), number=number, farms=farms, program=program, pid=self._pid, token=token, role=role
         )
         self.handlers = Handlers()
+        self._hands = Hands(self._inbox, self._mutex, lambda: self._receiver.ring())
+        self._own = self._hands.local
         self._receiver = Receiver(self.endpoint, self._inbox, self._mutex, self._notice)
         process.register(self)
-        _engines.add(self)
         self._register(timeout)
 
     def _register(self, timeout: float | None) -> None:
@@ -181,7 +171,7 @@ class Engine:
         self._told = True
         with self._mutex:
             finish()
-            self._sweep()
+            self._hands.sweep()
             self._stopping = True
             self._inbox.bid_farewell()
             self._notice()
@@ -222,8 +212,7 @@ class Engine:
     def working(self) -> int:
         """Return how many threads are working on a message."""
         with self._mutex:
-            self._sweep()
-            return sum(hand.arrival is not None for hand in self._inbox.hands)
+            return self._at_work()
 
     def ask(self, what: str, *arguments: Any) -> Any:
         """Ask the broker; return its answer.
@@ -306,9 +295,9 @@ class Engine:
         for each message.
         """
         try:
-            hand: _Hand = self._own.hand
+            hand: ThreadHand = self._own.hand
         except AttributeError:
-            hand = self._new_hand()
+            hand = self._hands.add()
         inbox, receiver, last = self._inbox, self._receiver, hand.arrival
         try:
             arrival = inbox.advance(hand, 0 if self._stopping else sources)
@@ -327,13 +316,6 @@ class Engine:
                 inbox.put_down(hand, last)
                 receiver.ring()
             raise
-
-    def _new_hand(self) -> _Hand:
-        """Note that this thread is one that gets messages. Without the mutex."""
-        hand = self._own.hand = _Hand(threading.current_thread())
-        with self._mutex:
-            self._inbox.hands.add(hand)
-        return hand
 
     def _wait(self, sources: int, timeout: float | None, interruptible: bool) -> Arrival | None:
         """Wait for a message. Without the mutex."""
@@ -368,7 +350,7 @@ class Engine:
         again, self._stop_signal = self._stop_signal == number, number
         self._stopping = True
         self._receiver.wake()
-        if self._working():
+        if self._hands.busy():
             if again:
                 signal.signal(number, signal.SIG_DFL)
                 signal.raise_signal(number)
@@ -395,7 +377,7 @@ class Engine:
                 if waiter.delivery is not None and raised:  # a KeyboardInterrupt: nobody has seen it
                     self._inbox.give_back(waiter.delivery)
                 elif waiter.delivery is not None:
-                    hand: _Hand = self._own.hand
+                    hand: ThreadHand = self._own.hand
                     hand.since = monotonic()
                     hand.arrival = waiter.delivery
                 if self._inbox.news:
@@ -423,61 +405,33 @@ class Engine:
         if self._pid != os.getpid():
             raise ZmuleError(f"this process is a fork of mule {self._inbox.number}, not that mule")
         if self._stopping and threading.current_thread() is threading.main_thread():
-            self._moved.wait_for(lambda: self._closed or not self._busy_threads())
+            self._moved.wait_for(lambda: self._closed or not self._at_work())
         if self._stopping or self._closed:
             self._told = self._told or threading.current_thread() is threading.main_thread()
             raise MuleStopped(0)
         if self._inbox.error is not None:
             raise self._inbox.error
 
-    def _working(self) -> bool:
-        """Return whether a thread works on a message. The mutex is not needed."""
-        return any(hand.arrival for hand in list(self._inbox.hands))
-
-    def _busy_threads(self) -> bool:
-        self._sweep()
-        return self._working()
+    def _at_work(self) -> int:
+        self._hands.sweep()
+        return self._hands.busy()
 
     def _finish_last(self) -> None:
         self._let_go(self._inbox.finish)
 
     def _let_go(self, how: Callable[[Arrival], None]) -> None:
-        hand: _Hand | None = getattr(self._own, "hand", None)
-        if hand is not None and hand.arrival is not None:
-            arrival, hand.arrival = hand.arrival, None
-            how(arrival)
+        if self._hands.let_go(how):
             self._moved.notify_all()
-
-    def _thread_failed(self, thread: threading.Thread) -> None:
-        """Give back at once what a thread was working on that an exception has ended. Without the mutex."""
-        with self._mutex:
-            for hand in cast(set[_Hand], self._inbox.hands):
-                if hand.thread is thread and hand.arrival is not None:
-                    arrival, hand.arrival = hand.arrival, None
-                    self._inbox.fail(arrival)
-                    self._receiver.ring()
-
-    def _sweep(self) -> None:
-        """Settle the messages of threads that have ended: a return finishes them, an exception does not.
-
-        Where the program has a hook of its own for exceptions, nobody knows: then they are not finished.
-        """
-        hands = cast(set[_Hand], self._inbox.hands)
-        for hand in [hand for hand in hands if not hand.thread.is_alive()]:
-            hands.remove(hand)
-            if hand.arrival is not None:
-                failed = hand.thread in _failed or threading.excepthook is not _note_failure
-                (self._inbox.fail if failed else self._inbox.finish)(hand.arrival)
 
     def _notice(self) -> None:
         """Something happened that a thread may wait for."""
-        self._sweep()
+        self._hands.sweep()
         if self._supervised and self._inbox.stop_asked:
             self._stopping = True
         if self._stopping or self._closed or self._inbox.error is not None:
             for waiter in self._waiters:
                 waiter.wake()
-            if self._stop_signal and not (self._working() or self._inside or self._told):
+            if self._stop_signal and not (self._hands.busy() or self._inside or self._told):
                 signal.pthread_kill(cast(int, threading.main_thread().ident), self._stop_signal)
         self._moved.notify_all()
 
@@ -487,21 +441,3 @@ def _lock_timeout(timeout: float | None) -> float:
     if timeout is None:
         return -1
     return min(timeout or LOOK_SECONDS, threading.TIMEOUT_MAX)
-
-
-_engines: weakref.WeakSet[Engine] = weakref.WeakSet()
-_failed: weakref.WeakSet[threading.Thread] = weakref.WeakSet()
-_excepthook = threading.excepthook
-
-
-def _note_failure(arguments: threading.ExceptHookArgs) -> None:
-    """Remember threads that ended by an exception, then do what would have been done."""
-    clean = isinstance(arguments.exc_value, SystemExit) and not arguments.exc_value.code
-    if arguments.thread is not None and not clean:
-        _failed.add(arguments.thread)
-        for engine in list(_engines):
-            engine._thread_failed(arguments.thread)
-    _excepthook(arguments)
-
-
-threading.excepthook = _note_failure
