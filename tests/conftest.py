@@ -19,6 +19,7 @@ import pytest
 from zmule.clients.sync import Client
 from zmule.errors import ZmuleError
 
+os.environ.pop("PYTHONUNBUFFERED", None)  # users' processes buffer
 PATIENCE = 30.0
 COMMANDS = Path(sys.executable).parent
 

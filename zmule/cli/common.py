@@ -6,6 +6,7 @@
 
 from __future__ import annotations
 
+import os
 import signal
 import sys
 from collections.abc import Callable
@@ -32,5 +33,8 @@ def run(name: str, command: Callable[[], object]) -> None:
 
 def tell(text: str) -> None:
     """Write to standard error, if anybody is there to read it."""
-    with suppress(OSError):
+    try:
         print(text, end="", file=sys.stderr, flush=True)
+    except OSError:  # Python would try again at the end, and exit with a status of its own
+        with suppress(OSError):
+            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stderr.fileno())

@@ -17,6 +17,7 @@ from typing import Annotated, Any
 
 import typer
 
+from zmule.cli.common import run
 from zmule.daemon.config import MAX_MULES, Config, load
 from zmule.daemon.settings import MULE, MULES, SETTINGS, SWITCH, Setting, shown
 from zmule.errors import ZmuleError
@@ -40,11 +41,7 @@ app = typer.Typer(add_completion=False, pretty_exceptions_enable=False)
 
 def main() -> None:
     """Run `zmuled` and exit; an error is one line on standard error."""
-    try:
-        app(args=list(respell(sys.argv[1:])), prog_name="zmuled")
-    except ZmuleError as error:
-        print(f"zmuled: {' '.join(str(error).splitlines())}", file=sys.stderr)
-        sys.exit(error.exit_code)
+    run("zmuled", lambda: app(args=list(respell(sys.argv[1:])), prog_name="zmuled"))
 
 
 def respell(words: Sequence[str]) -> Iterator[str]:
