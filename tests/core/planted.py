@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from zmule.core import redelivery
+from zmule.core import dispatch, redelivery
 from zmule.core.asking import Asked
 from zmule.core.broker import Broker
 from zmule.core.dead import DeadLetters
@@ -214,6 +214,11 @@ def forget_recalls(patch: pytest.MonkeyPatch) -> None:
 
 def let_a_mule_stand_idle(patch: pytest.MonkeyPatch) -> None:
     patch.setattr(Dispatcher, "serve", lambda self, queue: None)
+
+
+def deliver_backwards(patch: pytest.MonkeyPatch) -> None:
+    original = dispatch._pack
+    patch.setattr(dispatch, "_pack", lambda messages: original(messages[::-1]))
 
 
 def never_miss_a_heartbeat(patch: pytest.MonkeyPatch) -> None:
@@ -464,6 +469,7 @@ BUGS: list[Plant] = [
     bury_too_early,
     forget_recalls,
     let_a_mule_stand_idle,
+    deliver_backwards,
     never_miss_a_heartbeat,
     believe_in_dead_brokers,
     drop_what_a_dead_mule_had,

@@ -10,12 +10,13 @@ from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import Bundle, RuleBasedStateMachine, initialize, invariant, rule
 
-from zmule.core.effects import Bury, Effect, Forget, Save
+from zmule.core.effects import Bury, Effect, Forget, Save, Send
 from zmule.core.frames import DIRECT, FARM, Body, Options
 from zmule.core.mules import FarmSetup, MuleSetup
 from zmule.core.setup import Limits
 from zmule.core.terms import is_held
 from zmule.testing import SimClient, SimMule, World
+from zmule.testing.world import Handed
 
 QUEUES = ["any", "mule:1", "mule:2", "farm:busy", "farm:idle", "mule:7", "farm:none"]
 MOST = 4
@@ -37,6 +38,19 @@ class Noted(World):
         before = len(self.delivered)
         super().perform(effects)
         self.delivered[before:] = sorted(self.delivered[before:])
+
+    def send(self, effect: Send) -> None:
+        before = len(self.delivered)
+        super().send(effect)
+        self.check_order(self.delivered[before:])
+
+    def check_order(self, delivered: list[Handed]) -> None:
+        """Raise AssertionError if first deliveries are not in the order of their numbers."""
+        highest: dict[str, int] = {}
+        for id, queue, attempt in delivered:
+            if attempt == 1 and id not in self.returned and id not in self.unordered:
+                assert id > highest.get(queue, 0)
+                highest[queue] = id
 
     def keep(self, effect: Save | Forget | Bury) -> None:
         if isinstance(effect, Save):
@@ -205,12 +219,7 @@ class Machine(RuleBasedStateMachine):
 
     @invariant()
     def first_deliveries_are_in_order(self) -> None:
-        highest: dict[str, int] = {}
-        for delivery in self.world.delivered:
-            first = delivery.attempt == 1 and delivery.id not in self.world.returned
-            if first and delivery.id not in self.world.unordered:
-                assert delivery.id > highest.get(delivery.queue, 0)
-                highest[delivery.queue] = delivery.id
+        self.world.check_order(self.world.delivered)
 
     @invariant()
     def nothing_begins_before_it_is_due(self) -> None:

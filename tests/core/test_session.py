@@ -161,10 +161,25 @@ def test_mules_ping_at_the_same_moments() -> None:
         box.outgoing(came)
         due = box.next_deadline(came)
         assert due is not None
-        assert came + 3.0 <= due < came + 3.1
+        assert came + 2.9 < due <= came + 3.0
         assert kinds(box.outgoing(due)) == [Ping]
         dues.add(due)
     assert len(dues) == 1
+
+
+def test_an_interval_just_below_the_timeout_is_kept() -> None:
+    box = inbox()
+    box.outgoing(0.0)
+    box.receive(welcome_mule(heartbeat=9.9, heartbeat_timeout=10.0), 0.0)
+    box.outgoing(0.0)
+    said = 0.0
+    for _ in range(20):
+        due = box.next_deadline(said)
+        assert due is not None
+        assert said < due <= said + 9.9
+        said = due + 0.001
+        assert kinds(box.outgoing(said)) == [Ping]
+        box.receive(Pong(0, 0), said)
 
 
 def test_waiting_for_a_connection_is_no_deadline() -> None:

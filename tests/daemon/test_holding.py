@@ -12,7 +12,7 @@ import stat
 import subprocess
 import sys
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any, cast
 
@@ -39,13 +39,17 @@ with zmq.Context() as context, hold(sys.argv[1:]) as holding, context.socket(zmq
 def _no_descriptor_is_left() -> Iterator[None]:
     before = descriptors()
     yield
-    assert descriptors() <= before  # fewer, when something of an earlier test has ended meanwhile
+    assert not descriptors() - before
 
 
-def descriptors() -> int:
-    """How many this process has open."""
+def descriptors() -> set[tuple[str, str]]:
+    """What this process has open: numbers, and of what."""
     gc.collect()
-    return len(list(Path("/proc/self/fd").iterdir()))
+    opened = set()
+    for path in Path("/proc/self/fd").iterdir():
+        with suppress(FileNotFoundError):  # that of the listing itself
+            opened.add((path.name, str(path.readlink())))
+    return {(number, what) for number, what in opened if not what.endswith("/fd")}
 
 
 @pytest.fixture

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import signal
+import threading
 
 import pytest
 
-from tests.conftest import Alarm, Zmuled
+from tests.conftest import PATIENCE, Alarm, Zmuled
 from zmule.core.outbox import plain
 from zmule.errors import ZmuleError
 from zmule.mules.mule import Mule
@@ -95,3 +96,26 @@ def test_a_lock_that_a_handler_made_give_up_goes_to_the_next(zmuled: Zmuled) -> 
             pass
     finally:
         signal.signal(signal.SIGALRM, before)
+
+
+def test_the_end_of_a_thread_is_a_return_as_far_as_can_be_told(
+    zmuled: Zmuled, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def take_and_end() -> None:
+        thread = threading.Thread(target=mule.get_msg, kwargs={"timeout": PATIENCE})
+        thread.start()
+        thread.join()
+        assert mule.working() == 0
+
+    client = zmuled.start().client()
+    with Mule(endpoint=zmuled.endpoint) as mule:
+        client.mule_msg("of a thread that returns")
+        take_and_end()
+        assert mule.get_msg(timeout=0) is None
+        zmuled.wait_for_acks(1)
+        monkeypatch.setattr(threading, "excepthook", lambda _: None)
+        client.mule_msg("of one that may have failed")
+        take_and_end()
+        with mule.message(timeout=PATIENCE) as message:
+            assert message is not None
+            assert (message.body, message.attempt) == ("of one that may have failed", 2)

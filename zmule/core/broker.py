@@ -4,7 +4,7 @@ A message's way: `Put` → `_put` numbers it and asks for a `Save` → `BatchSav
 the sender and puts it into its queue → the dispatcher hands it to a mule → `Report` brings its
 acknowledgement → `Forget`. If the mule vanishes first, the message goes back to the head.
 
-A peer can do nothing but send frames, and a frame can do nothing but what its handler here does; one
+A peer can do nothing but send frames, and a frame can do nothing but what its handler in `_frames` does; one
 that may not be sent raises `ProtocolError` before anything has changed, which costs that peer its
 session and nobody else anything.
 """
@@ -207,7 +207,7 @@ class Broker:
             self.send(asked.peer, Answer(asked.request, "", None))
         for mule, parcels in self.dispatch.parcels():
             self.send(cast(Peer, mule.peer), Deliver(mule.epoch, parcels))
-            self.turns.notice(mule)
+            self.turns.update_state(mule)
         for mule, most in self.dispatch.recalls():
             self.send(cast(Peer, mule.peer), Recall(mule.epoch, most))
         effects, self._effects = self._effects, []
@@ -222,6 +222,7 @@ class Broker:
         self._effects.append(Send(peer, frame))
 
     def note(self, level: str, text: str) -> None:
+        """Have a line logged."""
         self._effects.append(Note(level, text))
 
     # Peers come and go.
@@ -268,6 +269,7 @@ class Broker:
         self.room.gone(peer)
 
     def stranger(self, peer: Peer) -> None:
+        """Tell a peer without a session to greet first."""
         self.send(peer, Reset("unknown", "say HELLO first"))
 
     def _ping(self, peer: Peer, frame: Ping) -> None:

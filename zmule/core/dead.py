@@ -18,7 +18,7 @@ from operator import itemgetter
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from zmule.core.asking import LATER, Asked
-from zmule.core.effects import Bury, Changes, Note
+from zmule.core.effects import Bury, Changes
 from zmule.core.frames import Answer, Body
 from zmule.core.queues import Dead, Message, byte_size
 from zmule.core.wire import MAX_REASON
@@ -78,7 +78,7 @@ class DeadLetters:
     def bury(self, message: Message, reason: str, mule: int) -> None:
         """Make a dead letter of a message that is in no queue. `mule` had it last; 0: none."""
         self._inter(message, reason, mule)
-        self._note("error", f"message {message[0]} of queue {message[1]} is a dead letter: {reason}")
+        self._broker.note("error", f"message {message[0]} of queue {message[1]} is a dead letter: {reason}")
 
     def bury_expired(self, messages: list[Message]) -> None:
         """Make dead letters of messages that have expired."""
@@ -86,7 +86,9 @@ class DeadLetters:
             expired = list(group)
             for message in expired:
                 self._inter(message, EXPIRED, 0)
-            self._note("warning", f"{len(expired)} messages of queue {name} have expired: dead letters")
+            self._broker.note(
+                "warning", f"{len(expired)} messages of queue {name} have expired: dead letters"
+            )
 
     def _inter(self, message: Message, reason: str, mule: int) -> None:
         dead = Dead(message, reason, mule, self._broker.now.wall)
@@ -105,9 +107,6 @@ class DeadLetters:
         self.counts[message[1]] -= 1
         if not self.counts[message[1]]:
             del self.counts[message[1]]
-
-    def _note(self, level: str, text: str) -> None:
-        self._broker.do(Note(level, text))
 
     # What is asked.
 
@@ -132,7 +131,7 @@ class DeadLetters:
         if ids:
             self.dropped += len(ids)
             self._broker.do(Changes(undead=ids))
-            self._note("info", f"{len(ids)} dead letters were dropped")
+            self._broker.note("info", f"{len(ids)} dead letters were dropped")
         return len(ids)
 
     def _requeue(self, asked: Asked) -> Any:
@@ -184,7 +183,7 @@ class DeadLetters:
             self._busy.discard(message[0])
             self._remove(message[0])
         self._broker.dispatch.put_back(rising.messages)
-        self._note("info", f"{len(rising.messages)} dead letters were requeued")
+        self._broker.note("info", f"{len(rising.messages)} dead letters were requeued")
         self._answer(rising.asked, "", _outcome(len(rising.messages), rising.errors))
         return True
 

@@ -19,7 +19,7 @@ from __future__ import annotations
 from collections import deque
 from collections.abc import Iterator
 from itertools import islice
-from math import ceil
+from math import floor
 from typing import Any, TypeVar
 
 from zmule.core.frames import PROTOCOL_VERSION, Frame, Hello, Ping, Refused, Reset, Welcome
@@ -35,7 +35,7 @@ BACKOFF_SECONDS = (0.05, 2.0)
 """Shortest and longest pause between attempts; doubled each time."""
 
 STEPS = 30
-"""A ping may be later than asked for by this part of the interval."""
+"""A ping may be sooner than asked for, by up to one of so many parts of the interval."""
 
 
 class Link:
@@ -119,7 +119,7 @@ class Link:
         of a thousand mules wakes up for many at a time.
         """
         step = self.ping_after / STEPS
-        return ceil((min(max(self._heard, self._pinged), self._said) + self.ping_after) / step) * step
+        return floor((min(max(self._heard, self._pinged), self._said) + self.ping_after) / step) * step
 
     def receive(self, frame: Frame, now: float) -> None:
         """Take in a frame from the broker.

@@ -2,7 +2,8 @@
 
 A `Report` says which messages are finished, which threads wait, and how much is buffered; a `Nack`, a
 `Return` or a `Bye` what comes back. What a mule held when it died is for `core.redelivery`. What it says of
-an epoch that is over is void: others may hold those messages by now.
+an epoch that is over is void: others may hold those messages by now. And what the supervisor says of the
+processes of configured mules is for here, too.
 """
 
 from __future__ import annotations
@@ -51,7 +52,7 @@ class Turns:
         if mule.waiting and not mule.settled and (mule.programmed or mule.threads[DIRECT | FARM]):
             self._settle(mule)
         self._dispatch.feed(mule)
-        self.notice(mule)
+        self.update_state(mule)
 
     def nack(self, peer: Peer, frame: Nack) -> None:
         """Have what a mule has failed with, or rejects, delivered again or made dead letters."""
@@ -82,7 +83,7 @@ class Turns:
             queue = mule_queue(mule.number)
             for message in self._dispatch.empty(queue):
                 self._broker.letters.bury(message, self._roster.unread(queue) or "", 0)
-        self.notice(mule)
+        self.update_state(mule)
 
     def bye(self, peer: Peer, frame: Bye) -> None:
         """Let a mule go, or a client."""
@@ -142,7 +143,7 @@ class Turns:
         if not mule.programmed:
             mule.turn("joined")
 
-    def notice(self, mule: Mule) -> None:
+    def update_state(self, mule: Mule) -> None:
         """Make idle and busy true again: idle is a mule with nothing in its hands and a thread that waits."""
         reads = mule.waiting > 0 or mule.reads is False
         if mule.state == "busy" and reads and not mule.in_flight:

@@ -1,4 +1,4 @@
-"""What a mule and a worker are made of: threads that block, and what each of them is working on.
+"""What a mule and a worker are made of: threads that block in gets, and a receiver behind them.
 
 Plain code is crash-safe: a thread's next get acknowledges what this thread got before, and `close` (a
 clean end of the program) acknowledges the last one of each. What is not acknowledged, since the thread
@@ -107,7 +107,7 @@ class Engine:
         )
         self.handlers = Handlers()
         self._hands = Hands(self._inbox, self._mutex, lambda: self._receiver.ring())
-        self._own = self._hands.local
+        self._own = self._hands.local  # here, as `_take` saves what it can
         self._receiver = Receiver(self.endpoint, self._inbox, self._mutex, self._notice)
         process.register(self)
         self._register(timeout)
@@ -212,7 +212,7 @@ class Engine:
     def working(self) -> int:
         """Return how many threads are working on a message."""
         with self._mutex:
-            return self._at_work()
+            return self._hands.sweep()
 
     def ask(self, what: str, *arguments: Any) -> Any:
         """Ask the broker; return its answer.
@@ -350,7 +350,7 @@ class Engine:
         again, self._stop_signal = self._stop_signal == number, number
         self._stopping = True
         self._receiver.wake()
-        if self._hands.busy():
+        if self._hands.at_work():
             if again:
                 signal.signal(number, signal.SIG_DFL)
                 signal.raise_signal(number)
@@ -405,16 +405,12 @@ class Engine:
         if self._pid != os.getpid():
             raise ZmuleError(f"this process is a fork of mule {self._inbox.number}, not that mule")
         if self._stopping and threading.current_thread() is threading.main_thread():
-            self._moved.wait_for(lambda: self._closed or not self._at_work())
+            self._moved.wait_for(lambda: self._closed or not self._hands.sweep())
         if self._stopping or self._closed:
             self._told = self._told or threading.current_thread() is threading.main_thread()
             raise MuleStopped(0)
         if self._inbox.error is not None:
             raise self._inbox.error
-
-    def _at_work(self) -> int:
-        self._hands.sweep()
-        return self._hands.busy()
 
     def _finish_last(self) -> None:
         self._let_go(self._inbox.finish)
@@ -431,7 +427,7 @@ class Engine:
         if self._stopping or self._closed or self._inbox.error is not None:
             for waiter in self._waiters:
                 waiter.wake()
-            if self._stop_signal and not (self._hands.busy() or self._inside or self._told):
+            if self._stop_signal and not (self._hands.at_work() or self._inside or self._told):
                 signal.pthread_kill(cast(int, threading.main_thread().ident), self._stop_signal)
         self._moved.notify_all()
 

@@ -31,17 +31,17 @@ class Hands:
     Args:
         inbox: where they take messages from.
         mutex: guards the inbox.
-        failed: called, with the mutex held, when what a thread had was given up on.
+        gave_up: called, with the mutex held, when what a thread had was given up on.
 
     Attributes:
         local: has the `hand` of each thread that has ever got a message.
     """
 
-    def __init__(self, inbox: Inbox, mutex: threading.Lock, failed: Callable[[], None]) -> None:
+    def __init__(self, inbox: Inbox, mutex: threading.Lock, gave_up: Callable[[], None]) -> None:
         self.local = threading.local()
         self._inbox = inbox
         self._mutex = mutex
-        self._failed = failed
+        self._gave_up = gave_up
         _all.add(self)
 
     def add(self) -> ThreadHand:
@@ -51,7 +51,7 @@ class Hands:
             self._inbox.hands.add(hand)
         return hand
 
-    def busy(self) -> int:
+    def at_work(self) -> int:
         """Return how many are at work. The mutex is not needed."""
         return sum(hand.arrival is not None for hand in list(self._inbox.hands))
 
@@ -60,20 +60,21 @@ class Hands:
         hand: ThreadHand | None = getattr(self.local, "hand", None)
         return hand is not None and _empty(hand, how)
 
-    def sweep(self) -> None:
-        """Settle what threads that have ended were working on."""
+    def sweep(self) -> int:
+        """Settle what threads that have ended were working on; return how many are at work."""
         hands = cast(set[ThreadHand], self._inbox.hands)
         for hand in [hand for hand in hands if not hand.thread.is_alive()]:
             hands.remove(hand)
             failed = hand.thread in _failures or threading.excepthook is not _note_failure
             _empty(hand, self._inbox.fail if failed else self._inbox.finish)
+        return self.at_work()
 
     def thread_failed(self, thread: threading.Thread) -> None:
         """Give up on what a thread was working on that an exception has ended. Without the mutex."""
         with self._mutex:
             for hand in cast(set[ThreadHand], self._inbox.hands):
                 if hand.thread is thread and _empty(hand, self._inbox.fail):
-                    self._failed()
+                    self._gave_up()
 
 
 def _empty(hand: Hand, how: Callable[[Arrival], None]) -> bool:

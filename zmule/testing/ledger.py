@@ -294,7 +294,8 @@ class Ledger:
     # What mules do.
 
     def delivering(self, parcels: Iterable[Parcel], hand: Hand) -> None:
-        """Note what leaves for a mule."""
+        """Note what leaves for a mule in one frame; in this, too, first deliveries are in order."""
+        before = len(self._fresh)
         for parcel in parcels:
             for id, body in zip(parcel.ids, parcel.bodies, strict=True):
                 claim(id in self._live, "delivered and not on the books", id, body)
@@ -302,6 +303,11 @@ class Ledger:
                 claim((letter.body, letter.queue) == (body, parcel.queue), "another one's id", letter, body)
                 self._deliver(letter, parcel.attempt)
                 letter.hand, letter.finished = hand, False
+        highest: dict[str, int] = {}
+        for letter in self._fresh[before:]:
+            if not letter.unordered:
+                claim(letter.id > highest.get(letter.queue, 0), "out of order in a frame", letter)
+                highest[letter.queue] = letter.id
 
     def _deliver(self, letter: Letter, attempt: int) -> None:
         claim(letter.place == "kept", "delivered and not kept", letter)

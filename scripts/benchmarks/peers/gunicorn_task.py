@@ -52,11 +52,13 @@ def send(role: Role, bodies: Iterator[bytes]) -> None:
 
 def warmed_up(client: Any) -> bool:
     """Have the dirty worker made ready; return False while it has not started: it may come after this one."""
-    from gunicorn.dirty import DirtyConnectionError
+    from gunicorn.dirty import DirtyAppError, DirtyError
 
     try:
         client.execute(TASKS, "warm_up")
-    except DirtyConnectionError:
+    except DirtyAppError:
+        raise
+    except DirtyError:
         return False
     return True
 
