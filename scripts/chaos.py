@@ -14,7 +14,6 @@ import random
 import resource
 import shutil
 import signal
-import socket
 import subprocess
 import sys
 import tempfile
@@ -26,6 +25,7 @@ from pathlib import Path
 from typing import Any
 
 from chaos_ledger import Blow, Ledger, balance
+from ports import free_ports
 
 from zmule import Client, ZmuleError
 from zmule.stores import open_store
@@ -293,15 +293,6 @@ def end(process: Process) -> None:
     """Kill a process, suspended or not."""
     process.kill()
     process.wait()
-
-
-def free_ports() -> int:
-    """Return a port that is free together with the next one, where broadcasts leave."""
-    while True:
-        with socket.create_server(("127.0.0.1", 0)) as first:
-            port: int = first.getsockname()[1]
-            with contextlib.suppress(OSError, OverflowError), socket.create_server(("127.0.0.1", port + 1)):
-                return port
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

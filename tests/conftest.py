@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from ports import free_ports
 
 from zmule.clients.sync import Client
 from zmule.errors import ZmuleError
@@ -168,18 +169,3 @@ def zmuled_tcp(tmp_path: Path) -> Iterator[Zmuled]:
         yield daemon
     finally:
         daemon.end()
-
-
-def free_ports() -> int:
-    """Return a port that is free together with the next one."""
-    import socket
-
-    while True:
-        with socket.socket() as first, socket.socket() as second:
-            first.bind(("127.0.0.1", 0))
-            port: int = first.getsockname()[1]
-            try:
-                second.bind(("127.0.0.1", port + 1))
-            except (OSError, OverflowError):
-                continue
-            return port

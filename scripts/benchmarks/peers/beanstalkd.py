@@ -7,6 +7,8 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+from ports import free_ports
+
 from benchmarks import processes
 from benchmarks.plan import Handled, Plan, Role
 
@@ -16,7 +18,7 @@ OWN_PYTHON = True
 @contextlib.contextmanager
 def serve(plan: Plan, folder: Path) -> Iterator[str]:
     processes.module("greenstalk")
-    port = processes.free_port()
+    port = free_ports(1)
     kept = ("-b", folder, "-f", "0") if plan.durable else ()
     command = (processes.binary("beanstalkd"), "-l", "127.0.0.1", "-p", str(port), *kept)
     with processes.running(*command, cwd=folder) as process:

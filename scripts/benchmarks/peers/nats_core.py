@@ -8,6 +8,8 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+from ports import free_ports
+
 from benchmarks import processes
 from benchmarks.plan import Handled, Plan, Role
 
@@ -25,7 +27,7 @@ def serve(plan: Plan, folder: Path) -> Iterator[str]:
 def served(folder: Path, *arguments: str) -> Iterator[str]:
     """Run a NATS server; give its URL."""
     processes.module("nats")
-    port = processes.free_port()
+    port = free_ports(1)
     command = (processes.binary("nats-server"), "-a", "127.0.0.1", "-p", str(port), *arguments)
     with processes.running(*command, cwd=folder) as process:
         processes.wait_until(lambda: processes.answers(port), "NATS answers", process)

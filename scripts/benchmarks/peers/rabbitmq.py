@@ -10,6 +10,8 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+from ports import free_ports
+
 from benchmarks import processes
 from benchmarks.line import Skipped
 from benchmarks.plan import Handled, Plan, Role
@@ -25,7 +27,7 @@ def serve(plan: Plan, folder: Path) -> Iterator[str]:
     processes.module("pika")
     if not SERVER.exists():
         raise Skipped("rabbitmq-server is not installed; scripts/peers installs it")
-    port, mapper, between = (processes.free_port() for _ in range(3))
+    port, mapper, between = (free_ports(1) for _ in range(3))
     environ = {
         "HOME": str(folder),
         "ERL_EPMD_PORT": str(mapper),

@@ -8,6 +8,8 @@ from itertools import islice
 from pathlib import Path
 from typing import Any
 
+from ports import free_ports
+
 from benchmarks import processes
 from benchmarks.plan import Handled, Plan, Role
 
@@ -26,7 +28,7 @@ def serve(plan: Plan, folder: Path) -> Iterator[str]:
 def served(folder: Path, *, durable: bool = False) -> Iterator[int]:
     """Run a Redis server; give its port."""
     processes.module("redis")
-    port = processes.free_port()
+    port = free_ports(1)
     kept = ("--appendonly", "yes", "--appendfsync", "always") if durable else ("--appendonly", "no")
     command = (processes.binary("redis-server"), "--port", str(port), "--bind", "127.0.0.1", "--save", "")
     with processes.running(*command, "--dir", folder, *kept, cwd=folder) as process:
