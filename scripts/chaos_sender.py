@@ -46,6 +46,8 @@ class Sender:
         threads = [threading.Thread(target=self.lane, args=lane) for lane in lanes]
         for thread in threads:
             thread.start()
+        signal.sigwait({signal.SIGTERM})
+        self.stopping.set()
         for thread in threads:
             thread.join()
 
@@ -81,9 +83,8 @@ def main() -> None:
     """Be a sender."""
     name, endpoint, folder, supervisor = sys.argv[1:]
     die_with(int(supervisor))
-    sender = Sender(name, endpoint, Path(folder))
-    signal.signal(signal.SIGTERM, lambda *_: sender.stopping.set())
-    sender.run()
+    signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGTERM})  # or a thread gets it that runs no handlers
+    Sender(name, endpoint, Path(folder)).run()
     os._exit(0)  # what is unconfirmed is in nobody's ledger
 
 

@@ -213,6 +213,29 @@ def test_a_programs_own_sigterm_handler_is_its_own(zmuled: Zmuled) -> None:
     assert "mule 1: got b''\n" in zmuled.output()
 
 
+def test_a_mule_stops_though_the_system_has_given_the_signal_to_another_thread(zmuled: Zmuled) -> None:
+    """As it may for a process that was suspended; Python then does not interrupt the main thread."""
+    zmuled.program(
+        "other.py",
+        """
+        import os, signal, threading, zmule
+
+        def other():
+            with open("go") as go:
+                go.read()
+            signal.pthread_kill(threading.get_ident(), signal.SIGTERM)
+
+        threading.Thread(target=other).start()
+        zmule.get_msg()
+        """,
+    )
+    os.mkfifo(zmuled.folder / "go")
+    zmuled.start("--mule=other.py")
+    wait_until(lambda: zmuled.mule(1)["waiting"])
+    (zmuled.folder / "go").write_text("now")
+    wait_until(lambda: zmuled.mule(1)["restarts"] == 1, "its end")
+
+
 def test_mules_end_when_zmuled_is_killed(zmuled: Zmuled) -> None:
     zmuled.program("busy.py", "while True: pass")
     zmuled.program("waiting.py", "import zmule\nzmule.get_msg()")

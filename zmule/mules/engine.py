@@ -42,22 +42,37 @@ LOOK_SECONDS = 1.0
 
 
 class _Waiter(Waiter):
-    """A waiter whose thread sleeps on a lock."""
+    """A waiter whose thread sleeps on a lock.
 
-    __slots__ = ("interrupted", "interruptible", "lock", "main", "thread")
+    Attributes:
+        woken: whether there is a reason to wait no longer.
+    """
+
+    __slots__ = ("interrupted", "interruptible", "lock", "main", "thread", "woken")
 
     def __init__(self, bits: int, interruptible: bool) -> None:
         super().__init__(bits)
         self.interruptible = interruptible
-        self.interrupted = False
+        self.interrupted = self.woken = False
         self.thread = threading.current_thread()
         self.main = self.thread is threading.main_thread()
         self.lock = threading.Lock()
         self.lock.acquire()
 
     def wake(self) -> None:
+        self.woken = True
+        self.nudge()
+
+    def nudge(self) -> None:
+        """Have the thread run for a moment, and so the handlers of signals, if it is the main thread."""
         if self.lock.locked():
             self.lock.release()
+
+    def sleep(self, timeout: float) -> None:
+        """Sleep until woken, so many seconds at most; -1: for as long as it takes."""
+        end = monotonic() + timeout
+        while self.lock.acquire(timeout=timeout) and not self.woken:
+            timeout = timeout if timeout < 0 else max(0.0, end - monotonic())
 
 
 class Interrupted(Exception):
@@ -368,7 +383,7 @@ class Engine:
                 self._waiters.add(waiter)
                 self._receiver.exchange()
             if waiter.delivery is None:
-                waiter.lock.acquire(timeout=_lock_timeout(timeout))
+                waiter.sleep(_lock_timeout(timeout))
             raised = False
         finally:
             with self._mutex:
@@ -390,11 +405,14 @@ class Engine:
         return waiter.delivery
 
     def _interrupt(self, signals: bytes) -> None:
-        if any(signal.getsignal(number) != self._on_signal for number in signals):
-            for waiter in self._waiters:
-                if waiter.main and waiter.interruptible:
-                    waiter.interrupted = True
-                    waiter.wake()
+        """Have the main thread run handlers: the system may have chosen another thread, which does not."""
+        of_program = any(signal.getsignal(number) != self._on_signal for number in signals)
+        for waiter in self._waiters:
+            if waiter.main and waiter.interruptible and of_program:
+                waiter.interrupted = True
+                waiter.wake()
+            elif waiter.main:
+                waiter.nudge()
 
     def _stay_or_stop(self) -> None:
         """Raise if this thread shall get no message: the mule is ending, or is none any more.
