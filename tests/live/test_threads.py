@@ -10,6 +10,7 @@ import pytest
 from tests.conftest import PATIENCE, Alarm, Zmuled
 from zmule.core.outbox import plain
 from zmule.errors import ZmuleError
+from zmule.mules import hands
 from zmule.mules.mule import Mule
 
 
@@ -107,6 +108,7 @@ def test_the_end_of_a_thread_is_a_return_as_far_as_can_be_told(
         thread.join()
         assert mule.working() == 0
 
+    monkeypatch.setattr(threading, "excepthook", hands._note_failure)  # pytest may have put its own there
     client = zmuled.start().client()
     with Mule(endpoint=zmuled.endpoint) as mule:
         client.mule_msg("of a thread that returns")
