@@ -13,6 +13,7 @@ from hypothesis.stateful import Bundle, RuleBasedStateMachine, initialize, invar
 from zmule.core.effects import Bury, Effect, Forget, Save, Send
 from zmule.core.frames import DIRECT, FARM, Body, Options
 from zmule.core.mules import FarmSetup, MuleSetup
+from zmule.core.queues import Queue
 from zmule.core.setup import Limits
 from zmule.core.terms import is_held
 from zmule.testing import SimClient, SimMule, World
@@ -232,6 +233,10 @@ class Machine(RuleBasedStateMachine):
             again = [id for id, message in mule.in_flight.items() if message[3] > 1 and id not in self.failed]
             assert not again or len(mule.in_flight) == 1
 
+    def _left(self) -> dict[str, Queue]:
+        """Return the queues with messages that are neither finished nor buried."""
+        return {name: queue for name, queue in self.world.broker.dispatch.queues.items() if queue.count}
+
     def teardown(self) -> None:
         """At the end everybody works: all that was confirmed must have been finished or buried."""
         world = self.world
@@ -240,7 +245,9 @@ class Machine(RuleBasedStateMachine):
         for number in (1, 2):
             self._spawn(number, 1)
         world.mule(7, farms=["busy"])
-        for _ in range(40):
+        for turn in range(200):
+            if turn >= 40 and not self._left():
+                break
             world.pass_time(1.0)
             for actor in list(world.actors):
                 if isinstance(actor, SimMule) and actor.alive:
@@ -248,9 +255,7 @@ class Machine(RuleBasedStateMachine):
                         thread.time_out()
                         thread.get()
             world.settle()
-        status = world.broker.dispatch.queues
-        left = {name: queue for name, queue in status.items() if queue.count}
-        assert not left, f"left: {left}"
+        assert not self._left()
         finished = {delivery.body for delivery in world.finished}
         dead = {dead.message[2] for dead in world.broker.dead.values()}
         lost = []
