@@ -227,7 +227,7 @@ class Engine:
     def working(self) -> int:
         """Return how many threads are working on a message."""
         with self._mutex:
-            return self._hands.sweep()
+            return self._hands.still_at_work()
 
     def ask(self, what: str, *arguments: Any) -> Any:
         """Ask the broker; return its answer.
@@ -423,7 +423,7 @@ class Engine:
         if self._pid != os.getpid():
             raise ZmuleError(f"this process is a fork of mule {self._inbox.number}, not that mule")
         if self._stopping and threading.current_thread() is threading.main_thread():
-            self._moved.wait_for(lambda: self._closed or not self._hands.sweep())
+            self._moved.wait_for(lambda: self._closed or not self._hands.still_at_work())
         if self._stopping or self._closed:
             self._told = self._told or threading.current_thread() is threading.main_thread()
             raise MuleStopped(0)

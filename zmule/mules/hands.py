@@ -55,19 +55,23 @@ class Hands:
         """Return how many are at work. The mutex is not needed."""
         return sum(hand.arrival is not None for hand in list(self._inbox.hands))
 
+    def still_at_work(self) -> int:
+        """Return how many are at work, and settle first what threads that have ended were working on."""
+        self.sweep()
+        return self.at_work()
+
     def let_go(self, how: Callable[[Arrival], None]) -> bool:
         """Be done, in this way, with what this thread got last; return whether there was anything."""
         hand: ThreadHand | None = getattr(self.local, "hand", None)
         return hand is not None and _empty(hand, how)
 
-    def sweep(self) -> int:
-        """Settle what threads that have ended were working on; return how many are at work."""
+    def sweep(self) -> None:
+        """Settle what threads that have ended were working on."""
         hands = cast(set[ThreadHand], self._inbox.hands)
         for hand in [hand for hand in hands if not hand.thread.is_alive()]:
             hands.remove(hand)
             failed = hand.thread in _failures or threading.excepthook is not _note_failure
             _empty(hand, self._inbox.fail if failed else self._inbox.finish)
-        return self.at_work()
 
     def thread_failed(self, thread: threading.Thread) -> None:
         """Give up on what a thread was working on that an exception has ended. Without the mutex."""
