@@ -255,7 +255,8 @@ class Machine(RuleBasedStateMachine):
                         thread.time_out()
                         thread.get()
             world.settle()
-        assert not self._left()
+        left = self._left()
+        assert not left, f"left: {left}"
         finished = {delivery.body for delivery in world.finished}
         dead = {dead.message[2] for dead in world.broker.dead.values()}
         lost = []
