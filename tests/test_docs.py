@@ -35,10 +35,7 @@ from zmule.core.frames import Hello, Welcome
 from zmule.core.instant import Instant
 from zmule.core.outbox import Outbox
 from zmule.core.setup import Setup
-from zmule.core.status import status
 from zmule.core.wire import decode, encode
-from zmule.daemon.config import load
-from zmule.daemon.main import setup
 from zmule.daemon.settings import SETTINGS
 from zmule.errors import BY_CODE
 from zmule.testing import World
@@ -219,25 +216,10 @@ def test_error_codes() -> None:
         assert missing(BY_CODE, code(DOCS / page)) == []
 
 
-def test_status() -> None:
-    config = load({"mule": ["", ""], "farm": ["busy:1"]}, {"ZMULE_ENDPOINT": "ipc:///z.sock"})
-    broker = Broker(setup(config, (("ipc:///z.sock", "ipc:///z.pub"),)), NOW)
-    assert missing(set(keys(status(broker, NOW))) - {"any", "busy"}, code()) == []
-
-
-def keys(value: Any) -> Iterator[str]:
-    if isinstance(value, dict):
-        yield from value
-        value = list(value.values())
-    if isinstance(value, (list, tuple)):
-        for item in value:
-            yield from keys(item)
-
-
 def test_mule_states() -> None:
     from zmule.core.states import MULE
 
-    assert missing(MULE, code(DOCS / "client.rst")) == []
+    assert missing(MULE, code(DOCS / "status.rst")) == []
 
 
 def test_details_of_the_greeting() -> None:

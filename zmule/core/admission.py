@@ -65,9 +65,7 @@ class Admission:
             return
         self._epoch += 1
         self._broker.roster.connect(mule, peer, frame.session, self._epoch, self._broker.now.mono)
-        if mule.programmed:
-            mule.turn("joined")
-        self._broker.turns.reads_changed(mule)
+        self._broker.turns.joined(mule)
         self._broker.send(
             peer, Welcome(PROTOCOL_VERSION, self._broker.setup.id, mule.epoch, self._welcome_mule(mule))
         )

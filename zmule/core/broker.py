@@ -12,7 +12,7 @@ session and nobody else anything.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
-from itertools import starmap, takewhile
+from itertools import islice, starmap, takewhile
 from typing import Any, cast
 
 from zmule.core.admission import Admission
@@ -74,6 +74,7 @@ from zmule.core.wire import MAX_REASON
 from zmule.errors import NotPermitted, ProtocolError, ZmuleError
 
 HOUSEKEEPING_SECONDS = 60.0
+MOST_TROUBLES = 3
 
 
 class Broker:
@@ -165,6 +166,7 @@ class Broker:
         self.dispatch.recall_stale(now.mono)
         self.services.tick()
         self.redelivery.tick()
+        self.turns.tick()
         if now.mono >= self._housekeeping:
             if gone := self.senders.expire(now.mono):
                 self.do(Changes(forgotten=gone))
@@ -188,7 +190,7 @@ class Broker:
         deadlines = [self._housekeeping]
         if (mule := next(iter(self.roster.connected()), None)) is not None:
             deadlines.append(self._silent_since(mule))
-        timed = (self.services, self.dispatch, self.redelivery, self.room)
+        timed = (self.services, self.dispatch, self.redelivery, self.turns, self.room)
         others = [each.next_deadline() for each in timed]
         return min(deadlines + [due for due in others if due is not None])
 
@@ -361,7 +363,7 @@ class Broker:
         self._effects.append(Publish(Broadcast(self.broadcast, "stop")))
         for mule in self.roster.connected():
             if mule.state in ("idle", "busy"):
-                mule.turn("told to stop")
+                mule.turn("told to stop", self.now.mono)
 
     # Questions.
 
@@ -385,14 +387,19 @@ class Broker:
         self.do(effect)
 
     def manned(self) -> bool:
-        """Return whether every configured mule is at its work, or given up."""
-        return all(mule.state not in ("gone", "starting") for mule in self.roster if mule.configured)
+        """Return whether every configured mule is at its work."""
+        return all(mule.settled for mule in self.roster if mule.configured)
 
     def summary(self) -> str:
         """Return one line on how things stand, for the service manager."""
         mules = [mule for mule in self.roster if mule.configured]
-        failed = sum(mule.state == "failed" for mule in mules)
-        return f"{len(mules) - failed} of {len(mules)} mules are at work"
+        at_work = sum(mule.settled for mule in mules)
+        return "; ".join([f"{at_work} of {len(mules)} mules are at work", *self.troubles()])
+
+    def troubles(self) -> list[str]:
+        """Return which mules do not come to their work, and why: the first few."""
+        ended = (mule for mule in self.roster if mule.configured and mule.last_exit and not mule.settled)
+        return [f"mule {mule.number} does not: {mule.last_exit}" for mule in islice(ended, MOST_TROUBLES)]
 
     def left(self) -> int:
         """Return how many messages are on the books."""

@@ -24,7 +24,31 @@ from zmule.core.expiry import Expiry
 from zmule.core.frames import DIRECT, FARM, SIGNAL, STRAY, Body, Parcel
 from zmule.core.mules import Mule
 from zmule.core.prefetch import MOST_BYTES, STALE
-from zmule.core.queues import ANY, Message, Queue, body_of, by_death, byte_size, queue_of, source_of
+from zmule.core.queues import (
+    ANY,
+    Message,
+    Queue,
+    attempt_of,
+    body_of,
+    by_death,
+    byte_size,
+    queue_of,
+    source_of,
+)
+
+
+class Tally:
+    """A count of deliveries: how many there were, and how many of them were not their message's first."""
+
+    __slots__ = ("again", "count")
+
+    def __init__(self) -> None:
+        self.count = self.again = 0
+
+    def add(self, messages: list[Message]) -> None:
+        """Count the deliveries of these messages."""
+        self.count += len(messages)
+        self.again += len(messages) - list(map(attempt_of, messages)).count(1)
 
 
 class Dispatcher:
@@ -37,6 +61,7 @@ class Dispatcher:
     Attributes:
         count, bytes: what is on the books of all queues.
         expired: messages that have expired, and are in no queue any more; for the broker to take away.
+        handed: the deliveries to mules; `unseen`: those of them of which no program has seen anything.
         now: the monotonic clock; `offset`: what the steady clock is ahead of it.
     """
 
@@ -49,8 +74,8 @@ class Dispatcher:
         self.bytes = 0
         self.queues: dict[str, Queue] = {}
         self.paused = False
-        self.delivered = 0
-        self.redelivered = 0
+        self.handed = Tally()
+        self.unseen = Tally()
         self._handed: dict[Mule, list[Message]] = {}
         self._suspects: set[int] = set()
         self._hoarders: dict[Mule, None] = {}
@@ -338,11 +363,9 @@ class Dispatcher:
         if not mule.in_flight:
             mule.pace.begun(self.now)
         mule.take(queue, messages, alone=alone)
-        self.delivered += len(messages)
+        self.handed.add(messages)
         self._handed.setdefault(mule, []).extend(messages)
         self._leave(mule)
-        if messages[0][3] > 1:
-            self.redelivered += sum(message[3] > 1 for message in messages)
         if alone:
             self._free(queue)
 

@@ -218,6 +218,7 @@ class Inbox(Link):
         With `probe` it is woken up, too, when the broker has been asked and has nothing for it.
         """
         waiter.delivery = self.next(waiter.bits)
+        self._settled = self._settled or bool(self.program)
         if waiter.delivery is None:
             self._waiters[waiter] = None
             if probe:
@@ -290,7 +291,7 @@ class Inbox(Link):
         self.news = True
 
     def settle(self) -> None:
-        """The application is loaded: what reads messages in it has begun to by now."""
+        """What the mule runs is loaded: what reads messages in an application has begun to by now."""
         self._settled = self.news = True
 
     def bid_farewell(self) -> None:
@@ -370,8 +371,9 @@ class Inbox(Link):
             frames.append(Return(self.epoch, tuple(self._returns)))
         frames.append(self._report())
         if self._settled and not self._settled_said:
-            frames.append(Settled(self.epoch))
             self._settled_said = True
+            if not (self.program and self._waiters):  # of which the report has told
+                frames.append(Settled(self.epoch))
         frames.extend(Ping(number, self.busy(now)) for number in self._unprobed)
         self._unprobed.clear()
         return frames

@@ -11,14 +11,37 @@ from them.
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
-from itertools import compress, repeat
+from itertools import compress, islice, repeat
 from typing import NamedTuple
 
 from zmule.core import states
 from zmule.core.events import Peer
 from zmule.core.frames import EVERY_SOURCE, SOURCES
+from zmule.core.instant import Instant
 from zmule.core.prefetch import Pace
 from zmule.core.queues import ANY, Message, Queue, farm_queue, mule_queue, number_of, source_of
+
+
+class Exit(NamedTuple):
+    """How a mule's process has ended: `status` is its exit code, or minus the signal that killed it.
+
+    `at` is on the monotonic clock.
+    """
+
+    status: int
+    at: float
+
+    def __str__(self) -> str:
+        return f"exit code {self.status}" if self.status >= 0 else f"killed by signal {-self.status}"
+
+    def report(self, now: Instant) -> dict[str, object]:
+        """Return it as the broker's status has it."""
+        killed = self.status < 0
+        return {
+            "code": None if killed else self.status,
+            "signal": -self.status if killed else None,
+            "at": now.wall - (now.mono - self.at),
+        }
 
 
 class MuleSetup(NamedTuple):
@@ -61,6 +84,7 @@ class Mule:
         "functions",
         "heard",
         "in_flight",
+        "last_exit",
         "messages",
         "number",
         "pace",
@@ -76,6 +100,8 @@ class Mule:
         "settled",
         "signal_queues",
         "signals",
+        "since",
+        "started",
         "state",
         "threads",
         "token",
@@ -103,6 +129,9 @@ class Mule:
         self.settled = False
         self.messages = 0
         self.restarts = 0
+        self.since = 0.0
+        self.started: float | None = None
+        self.last_exit: Exit | None = None
         self.in_flight: dict[int, Message] = {}
         self._forget_waits()
 
@@ -128,9 +157,11 @@ class Mule:
         """How many of its threads wait for something."""
         return self.threads[EVERY_SOURCE]
 
-    def turn(self, happening: str) -> None:
+    def turn(self, happening: str, now: float) -> None:
         """Move on in its life-cycle."""
-        self.state = states.step(states.MULE, self.state, happening)
+        state = states.step(states.MULE, self.state, happening)
+        if state != self.state:
+            self.state, self.since = state, now
 
     def connect(self, peer: Peer, session: bytes, epoch: int, now: float) -> None:
         """Begin an epoch: nothing said in an earlier one counts any more."""
@@ -174,6 +205,14 @@ class Mule:
         """Return how many messages it has that no thread has started, as far as is known."""
         return self.buffered + max(0, self.coming - self.waiting)
 
+    def begun(self) -> list[Message]:
+        """Return what its threads work on, as far as is known: all but what it was given ahead."""
+        return list(islice(self.in_flight.values(), max(0, len(self.in_flight) - self.ahead())))
+
+    def unseen(self) -> list[Message]:
+        """Return the rest of what it has: what no thread has started, as far as is known."""
+        return list(islice(reversed(self.in_flight.values()), self.ahead()))
+
     def take(self, queue: Queue, messages: list[Message], *, alone: bool) -> None:
         """Put messages into the mule's hands; `alone`: nothing may follow until this one is done."""
         self.in_flight.update(zip(map(number_of, messages), messages, strict=True))
@@ -206,7 +245,7 @@ class Mule:
             return []
         return [mule_queue(self.number), ANY, *map(farm_queue, self.farms)]
 
-    def status(self) -> dict[str, object]:
+    def status(self, now: Instant) -> dict[str, object]:
         """Return the mule's entry in the broker's status."""
         return {
             "id": self.number,
@@ -214,6 +253,9 @@ class Mule:
             "mode": "programmed" if self.programmed else "signal-only",
             "program": self.program,
             "state": self.state,
+            "since": now.wall - (now.mono - self.since),
+            "started": self.started and now.wall - (now.mono - self.started),
+            "last_exit": self.last_exit and self.last_exit.report(now),
             "farms": list(self.farms),
             "waiting": max(0, self.waiting - self.coming),
             "in_flight": len(self.in_flight),

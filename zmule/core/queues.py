@@ -218,4 +218,5 @@ class Queue:
 number_of: Callable[[Message], int] = itemgetter(0)
 queue_of: Callable[[Message], str] = itemgetter(1)
 body_of: Callable[[Message], Body] = itemgetter(2)
+attempt_of: Callable[[Message], int] = itemgetter(3)
 """Parts of messages, for `map`: there may be many, and a line of Python for each would take longest."""

@@ -4,16 +4,21 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
+from zmule.core.dispatch import Tally
 from zmule.core.frames import DIRECT, FARM, STRAY
 from zmule.core.instant import Instant
 from zmule.core.queues import ANY, Queue
 
 if TYPE_CHECKING:
     from zmule.core.broker import Broker
+    from zmule.core.mules import Mule
+
+MOST_WORK = 10
+"""Messages that a mule works on, as far as they are listed."""
 
 
 def status(broker: Broker, now: Instant) -> dict[str, Any]:
-    """Return the status; its keys are documented in docs/commands.rst."""
+    """Return the status; its keys are documented in docs/status.rst."""
     dispatch, intake, services = broker.dispatch, broker.intake, broker.services
     mules = sorted(broker.roster, key=lambda mule: mule.number)
     messages, size = broker.room.held()
@@ -28,7 +33,7 @@ def status(broker: Broker, now: Instant) -> dict[str, Any]:
             "bytes": size,
             "limits": broker.limits._asdict(),
         },
-        "mules": [mule.status() for mule in mules if mule.number > 0],
+        "mules": [mule.status(now) | {"work": _work(broker, mule)} for mule in mules if mule.number > 0],
         "workers": [-mule.number for mule in reversed(mules) if mule.number < 0],
         "farms": broker.roster.members(),
         "queues": {
@@ -42,13 +47,33 @@ def status(broker: Broker, now: Instant) -> dict[str, Any]:
         "dead": {"count": len(broker.dead), "bytes": broker.letters.bytes},
         "totals": {
             "accepted": intake.accepted,
-            "delivered": dispatch.delivered,
+            **_deliveries(broker),
             "acked": broker.turns.acked,
-            "redelivered": dispatch.redelivered,
             "refused": intake.refused,
             "dead": len(broker.dead),
             "dropped": broker.letters.dropped,
         },
+    }
+
+
+def _work(broker: Broker, mule: Mule) -> list[dict[str, Any]]:
+    """Return what the mule works on, the oldest first."""
+    steady = broker.steady()
+    return [
+        {"id": id, "queue": queue, "attempt": attempt, "age_s": max(0.0, steady - born)}
+        for id, queue, _, attempt, born, _, _ in mule.begun()[:MOST_WORK]
+    ]
+
+
+def _deliveries(broker: Broker) -> dict[str, int]:
+    """Return how many deliveries programs have seen, and how many were taken back before one had."""
+    handed, unseen, ahead = broker.dispatch.handed, broker.dispatch.unseen, Tally()
+    for mule in broker.roster:
+        ahead.add(mule.unseen())
+    return {
+        "delivered": handed.count - unseen.count - ahead.count,
+        "redelivered": handed.again - unseen.again - ahead.again,
+        "recalled": unseen.count,
     }
 
 

@@ -4,18 +4,22 @@ A `Report` says which messages are finished, which threads wait, and how much is
 `Return` or a `Bye` what comes back. What a mule held when it died is for `core.redelivery`. What it says of
 an epoch that is over is void: others may hold those messages by now. And what the supervisor says of the
 processes of configured mules is for here, too.
+
+A mule has loaded what it runs when it first waits for something, or says so. A program that does neither has
+`LOADING_SECONDS`, for there are some that never ask: they poll something else, or leave that to threads.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterable
+from itertools import takewhile
 from operator import ge
 from typing import TYPE_CHECKING
 
 from zmule.core.effects import Forget
 from zmule.core.events import MuleExited, MuleGivenUp, MuleSpawned, Peer, Undelivered
 from zmule.core.frames import DIRECT, FARM, Bye, Farewell, Nack, Report, Return, Settled
-from zmule.core.mules import Mule
+from zmule.core.mules import Exit, Mule
 from zmule.core.queues import Message, mule_queue, number_of
 from zmule.errors import ProtocolError
 
@@ -23,17 +27,22 @@ if TYPE_CHECKING:
     from zmule.core.broker import Broker
 
 
+LOADING_SECONDS = 10.0
+
+
 class Turns:
     """What mules do, for a broker.
 
     Attributes:
         acked: how many messages were finished.
+        changes: how often a configured mule has come to its work or ended.
     """
 
     def __init__(self, broker: Broker) -> None:
         self._broker = broker
         self._roster, self._dispatch = broker.roster, broker.dispatch
-        self.acked = 0
+        self.acked = self.changes = 0
+        self._loading: dict[Mule, float] = {}
 
     # What mules say.
 
@@ -68,14 +77,15 @@ class Turns:
         mule = self._mule(peer)
         if mule is not None and frame.epoch == mule.epoch:
             back = mule.release(frame.ids)
+            self._dispatch.unseen.add(back)
             self._dispatch.returned(mule, back)
             self._dispatch.put_back(back)
             self._dispatch.feed(mule)
 
     def settled(self, peer: Peer, frame: Settled) -> None:
-        """A mule's application is loaded: if nothing in it waits for messages, it is signal-only."""
+        """A mule has loaded what it runs: if nothing in it waits for messages, it is signal-only."""
         mule = self._mule(peer)
-        if mule is None or frame.epoch != mule.epoch or mule.settled or mule.programmed:
+        if mule is None or frame.epoch != mule.epoch or mule.settled:
             return
         self._settle(mule)
         if not mule.reads:
@@ -95,8 +105,9 @@ class Turns:
             self._dispatch.detach(mule, self._broker.now.wall)
             self._acknowledge(mule, frame.epoch, frame.acks)
             if current:
-                undelivered = (*frame.unstarted, *mule.under_way(frame.received))
-                self._dispatch.put_back(mule.release(undelivered))
+                back = mule.release((*frame.unstarted, *mule.under_way(frame.received)))
+                self._dispatch.unseen.add(back)
+                self._dispatch.put_back(back)
             self.lose(mule)
         self._broker.gone(peer)
         self._broker.send(peer, Farewell())
@@ -137,19 +148,41 @@ class Turns:
         self._dispatch.read(mule, names, self._broker.now.wall)
         self._dispatch.feed(mule)
 
+    def joined(self, mule: Mule) -> None:
+        """A mule is connected. One of the configuration has still to load what it runs."""
+        if not mule.configured:
+            mule.started = self._broker.now.mono
+            mule.turn("joined", self._broker.now.mono)
+        elif mule.programmed:
+            self._loading[mule] = self._broker.now.mono + LOADING_SECONDS
+        self.reads_changed(mule)
+
     def _settle(self, mule: Mule) -> None:
         mule.settled = True
+        self._loading.pop(mule, None)
         self._broker.services.settled(mule)
-        if not mule.programmed:
-            mule.turn("joined")
+        if mule.configured:
+            mule.turn("joined", self._broker.now.mono)
+            self.changes += 1
+
+    def tick(self) -> None:
+        """Take mules for loaded that have had the time for it."""
+        now = self._broker.now.mono
+        for mule in list(takewhile(lambda mule: self._loading[mule] <= now, self._loading)):
+            self._broker.note("info", f"mule {mule.number} asks for nothing: taken for loaded")
+            self._settle(mule)
+
+    def next_deadline(self) -> float | None:
+        """Return when `tick` has something to do, on the monotonic clock."""
+        return next(iter(self._loading.values()), None)
 
     def update_state(self, mule: Mule) -> None:
         """Make idle and busy true again: idle is a mule with nothing in its hands and a thread that waits."""
         reads = mule.waiting > 0 or mule.reads is False
         if mule.state == "busy" and reads and not mule.in_flight:
-            mule.turn("waited")
+            mule.turn("waited", self._broker.now.mono)
         elif mule.state == "idle" and (mule.in_flight or not reads):
-            mule.turn("worked")
+            mule.turn("worked", self._broker.now.mono)
 
     # Their end.
 
@@ -159,15 +192,19 @@ class Turns:
         if mule is not None and mule.epoch == event.frame.epoch:
             self._dispatch.detach(mule, self._broker.now.wall)
             for parcel in event.frame.parcels:
-                self._dispatch.put_back(mule.release(parcel.ids))
+                back = mule.release(parcel.ids)
+                self._dispatch.unseen.add(back)
+                self._dispatch.put_back(back)
 
     def lose(self, mule: Mule) -> None:
         """End a mule's session: what it had in flight goes back, or is done with if delivery was early."""
         number = mule.number
+        self._loading.pop(mule, None)
         self._dispatch.detach(mule, self._broker.now.wall)
+        self._dispatch.unseen.add(mule.unseen())
         self._broker.services.lost(mule)
         held = self._roster.disconnect(mule)
-        mule.turn("vanished")
+        mule.turn("vanished", self._broker.now.mono)
         self._dispatch.suspect(held)
         self._broker.redelivery.retry(held, mule, f"mule {number} died with it")
 
@@ -177,7 +214,8 @@ class Turns:
         """A configured mule has been started."""
         mule = self._configured(event.number)
         mule.pid, mule.token = event.pid, event.token
-        mule.turn("spawned")
+        mule.started = self._broker.now.mono
+        mule.turn("spawned", self._broker.now.mono)
 
     def exited(self, event: MuleExited) -> None:
         """A configured mule's process has ended."""
@@ -185,15 +223,18 @@ class Turns:
         mule.token = b""
         mule.pid = 0
         mule.restarts += 1
+        mule.last_exit = Exit(event.status, self._broker.now.mono)
         if mule.peer is not None:
             self.lose(mule)
         if mule.state != "gone":
-            mule.turn("vanished")
+            mule.turn("vanished", self._broker.now.mono)
+        self.changes += 1
 
     def given_up(self, event: MuleGivenUp) -> None:
         """A configured mule is not started any more."""
         mule = self._configured(event.number)
-        mule.turn("given up")
+        mule.turn("given up", self._broker.now.mono)
+        self.changes += 1
         self._broker.services.settled(mule)
         self._broker.note("error", f"mule {event.number} is given up: {event.reason}")
 

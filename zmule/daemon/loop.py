@@ -99,6 +99,8 @@ class Loop:
         self._damper = Damper(_write)
         self._stopping = False
         self._ready = False
+        self._told = -1
+        self._troubles: list[str] = []
         self._poller = select.poll()
         own = (supervisor.fileno(), monitors.descriptor(), alarm.fileno(), store.descriptor())
         frames, self._deaths = gateway.descriptors()
@@ -226,11 +228,25 @@ class Loop:
         self._supervisor.stop(time.monotonic())
 
     def _tell(self) -> None:
-        """Tell the service manager, once, that the broker is ready."""
-        if not self._ready and not self._stopping and self._broker.manned():
-            self._ready = True
-            self._notifier.ready(self._broker.summary())
-            log.info("ready: %s", self._broker.summary())
+        """Tell the service manager how things stand, and once that the broker is ready."""
+        changes = self._broker.turns.changes
+        if self._told == changes or self._stopping:
+            return
+        self._told, summary = changes, self._broker.summary()
+        if self._ready or not self._broker.manned():
+            self._notifier.status(summary)
+            self._complain()
+            return
+        self._ready = True
+        self._notifier.ready(summary)
+        log.info("ready: %s", summary)
+
+    def _complain(self) -> None:
+        """Log what keeps the broker from being ready, when that is something new."""
+        troubles = self._broker.troubles()
+        if troubles and troubles != self._troubles and not self._ready:
+            log.warning("not ready: %s", self._broker.summary())
+        self._troubles = troubles or self._troubles
 
 
 _PERFORM: dict[type[Effect], Callable[..., None]] = {
