@@ -10,7 +10,7 @@ import subprocess
 import sys
 import textwrap
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -57,17 +57,25 @@ class Zmuled:
         path.write_text(textwrap.dedent(source))
         return name
 
-    def start(self, *arguments: str, ready: bool = True) -> Zmuled:
-        """Start it, and wait until its mules are at work."""
-        environ = {name: value for name, value in os.environ.items() if not name.startswith("ZMULE_")}
+    def start(
+        self,
+        *arguments: str,
+        ready: bool = True,
+        wrapper: Sequence[str | Path] = (),
+        environ: Mapping[str, str] | None = None,
+        stdout: int | None = None,
+        stderr: int | None = None,
+    ) -> Zmuled:
+        """Start it, by a wrapper if need be, and wait until its mules are at work."""
+        usual = {name: value for name, value in os.environ.items() if not name.startswith("ZMULE_")}
         with self.log.open("ab") as log:
             process = self.process = subprocess.Popen(
-                [COMMANDS / "zmuled", "--endpoint", self.endpoint, *arguments],
+                [*wrapper, COMMANDS / "zmuled", "--endpoint", self.endpoint, *arguments],
                 cwd=self.folder,
-                env=environ,
+                env=usual | dict(environ or {}),
                 stdin=subprocess.DEVNULL,
-                stdout=log,
-                stderr=log,
+                stdout=log if stdout is None else stdout,
+                stderr=log if stderr is None else stderr,
             )
         if ready:
             wait_until(lambda: "info: ready" in self.tail() or process.poll() is not None, "readiness")

@@ -25,9 +25,9 @@ def test_a_character_cut_in_two_is_one_character() -> None:
     assert lines.feed("è".encode()[1:] + b"\n") == ["è"]
 
 
-def test_bytes_that_are_not_utf8_are_replaced() -> None:
-    assert Lines().feed(b"a\xffb\n") == ["a\ufffdb"]
-    assert Lines().feed(b"a\xc3", final=True) == ["a\ufffd"]
+def test_bytes_that_are_not_utf8_become_escapes() -> None:
+    assert Lines().feed(b"a\xffb\n") == ["a\\xffb"]
+    assert Lines().feed(b"a\xc3", final=True) == ["a\\xc3"]
 
 
 def test_only_newline_ends_a_line() -> None:
@@ -48,7 +48,7 @@ def test_the_cuts_between_reads_do_not_show(chunks: list[bytes]) -> None:
     for chunk in chunks:
         found += lines.feed(chunk)
     found += lines.feed(b"", final=True)
-    expected = b"".join(chunks).decode("utf-8", "replace").split("\n")
+    expected = b"".join(chunks).decode("utf-8", "backslashreplace").split("\n")
     assert found == (expected if expected[-1] else expected[:-1])
 
 

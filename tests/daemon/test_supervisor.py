@@ -2,23 +2,26 @@
 
 from __future__ import annotations
 
+import ctypes
 import os
 import select
 import signal
+import socket
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from typing import NamedTuple
 
 import pytest
 
 from zmule.core.events import Event, MuleExited, MuleGivenUp, MuleSpawned
-from zmule.daemon.respawn import CRASHES, FIRST, PACE, STEADY
+from zmule.daemon.respawn import CRASHES, FIRST, PACE, RETRY, STEADY
 from zmule.daemon.supervisor import Supervisor, ending
 
 FOR_EVER = "exec sleep 1000"
 DEAF = "trap '' TERM; sleep 1000 & echo $!; exec sleep 1000"
 MERCY = 60.0
+PR_SET_CHILD_SUBREAPER = 36
 
 ORPHAN = """
 import os
@@ -54,14 +57,29 @@ class Rig:
         argvs = [["/bin/sh", "-c", script] if isinstance(script, str) else script for script in scripts]
         self.now = 1000.0
         self.lines: list[tuple[int, int, str]] = []
+        self.is_full = False
+        self.room, self.make_room = socket.socketpair()
         self.events: list[Event] = []
         self.supervisor = Supervisor(
             [Spec(number, argv) for number, argv in enumerate(argvs, 1)],
             command=lambda spec: spec.argv,
             environment={"PATH": os.environ["PATH"], "COLOUR": "grey"},
             mercy=MERCY,
-            on_line=lambda number, pid, line: self.lines.append((number, pid, line)),
+            output=self,
+            files=1000,
         )
+
+    def write(self, number: int, pid: int, lines: Iterable[str]) -> None:
+        self.lines += [(number, pid, line) for line in lines]
+
+    def full(self) -> bool:
+        return self.is_full
+
+    def fileno(self) -> int:
+        return self.room.fileno()
+
+    def heard(self) -> None:
+        self.room.recv(1)
 
     def start(self) -> list[MuleSpawned]:
         self.events += self.supervisor.start(self.now)
@@ -113,10 +131,21 @@ def make() -> Iterator[Make]:
     yield build
     for rig in rigs:
         rig.supervisor.close()
+        rig.room.close()
+        rig.make_room.close()
         assert rig.supervisor.running() == 0
     assert open_descriptors() == before
     with pytest.raises(ChildProcessError):
         os.waitpid(-1, os.WNOHANG)
+
+
+@pytest.fixture
+def subreaper() -> Iterator[None]:
+    """Have orphans become children of this process, as they do of the first one of a container."""
+    prctl = ctypes.CDLL(None, use_errno=True).prctl
+    assert prctl(PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0) == 0
+    yield
+    assert prctl(PR_SET_CHILD_SUBREAPER, 0, 0, 0, 0) == 0
 
 
 def open_descriptors() -> set[str]:
@@ -152,7 +181,7 @@ def test_start_spawns_all_in_order(make: Make) -> None:
 
 
 def test_a_mule_knows_who_it_is(make: Make) -> None:
-    rig = make("echo $ZMULE_NUMBER $ZMULE_TOKEN $ZMULE_SUPERVISOR $PYTHONUNBUFFERED $COLOUR")
+    rig = make("echo $ZMULE_NUMBER $ZMULE_TOKEN ${ZMULE_SUPERVISOR%% *} $PYTHONUNBUFFERED $COLOUR")
     (spawned,) = rig.start()
     rig.await_text(f"1 {spawned.token.hex()} {os.getpid()} 1 grey")
 
@@ -186,7 +215,7 @@ def test_output_is_tagged_line_by_line(make: Make) -> None:
     rig.await_text("oops")
     assert [line for line in rig.lines if line[0] == 1] == [(1, one.pid, "one"), (1, one.pid, "oops")]
     assert [line for line in rig.lines if line[0] == 2] == [
-        (2, two.pid, "a\ufffdb"),
+        (2, two.pid, "a\\xffb"),
         (2, two.pid, "last words"),
     ]
 
@@ -199,19 +228,34 @@ def test_a_flood_holds_nobody_up(make: Make) -> None:
     assert set(rig.texts(1)) == {"y"}
 
 
+def test_who_prints_waits_while_there_is_no_room_and_loses_nothing(make: Make) -> None:
+    count = 100_000
+    rig = make(f"seq {count}; echo $? >&2; exec sleep 1000", "exec sleep 1000")
+    rig.is_full = True
+    _, other = rig.start()
+    rig.supervisor.readable(rig.now)
+    os.kill(other.pid, signal.SIGKILL)
+    rig.await_exits(1)
+    assert rig.texts(1) == []
+    rig.is_full = False
+    rig.make_room.send(b"!")
+    rig.await_text("0")
+    assert rig.texts(1)[:-1] == [str(number) for number in range(1, count + 1)]
+
+
 def test_a_mule_that_closes_its_output_lives_on(make: Make) -> None:
     rig = make("printf unfinished; exec sleep 1000 >/dev/null 2>&1")
     (spawned,) = rig.start()
     rig.await_text("unfinished")
     os.kill(spawned.pid, signal.SIGKILL)
-    assert rig.await_exits(1) == [MuleExited(1, spawned.pid, -signal.SIGKILL)]
+    assert [exited[:3] for exited in rig.await_exits(1)] == [(1, spawned.pid, -signal.SIGKILL)]
 
 
 def test_a_killed_mule_is_respawned_after_the_first_pause(make: Make) -> None:
     rig = make(FOR_EVER)
     (spawned,) = rig.start()
     os.kill(spawned.pid, signal.SIGKILL)
-    assert rig.await_exits(1) == [MuleExited(1, spawned.pid, -signal.SIGKILL)]
+    assert [exited[:3] for exited in rig.await_exits(1)] == [(1, spawned.pid, -signal.SIGKILL)]
     assert rig.supervisor.running() == 0
     assert rig.supervisor.next_deadline() == rig.now + FIRST
     (again,) = rig.advance()
@@ -225,7 +269,7 @@ def test_a_killed_mule_is_respawned_after_the_first_pause(make: Make) -> None:
 def test_a_clean_exit_is_respawned_too(make: Make) -> None:
     rig = make("exit 0")
     (spawned,) = rig.start()
-    assert rig.await_exits(1) == [MuleExited(1, spawned.pid, 0)]
+    assert [exited[:3] for exited in rig.await_exits(1)] == [(1, spawned.pid, 0)]
     assert rig.supervisor.next_deadline() == rig.now + PACE
 
 
@@ -239,10 +283,25 @@ def test_a_crash_loop_is_given_up_and_the_others_run_on(make: Make) -> None:
     *_, last = rig.events
     assert isinstance(last, MuleGivenUp)
     assert last.number == 1
-    assert last.reason.startswith(f"given up after {CRASHES} crashes in a row")
+    assert last.reason.startswith(f"{CRASHES} crashes or more in a row")
     assert last.reason.endswith("last: exit code 3")
-    assert rig.supervisor.next_deadline() is None
+    assert rig.supervisor.next_deadline() == rig.now + RETRY
     assert rig.supervisor.running() == 1
+
+
+def test_a_failed_mule_is_tried_again_and_at_once_after_a_reload(make: Make) -> None:
+    rig = make("exit 3")
+    rig.start()
+    for count in range(1, CRASHES + 1):
+        rig.await_exits(count)
+        rig.advance()
+    rig.await_exits(CRASHES + 1)
+    assert rig.supervisor.next_deadline() == rig.now + 2 * RETRY
+    rig.now += 1.0
+    rig.supervisor.reload(rig.now)
+    assert [type(event) for event in rig.supervisor.tick(rig.now)] == [MuleSpawned]
+    rig.await_exits(CRASHES + 2)
+    assert rig.supervisor.next_deadline() == rig.now + FIRST
 
 
 def test_a_steady_run_begins_a_new_row(make: Make) -> None:
@@ -259,22 +318,25 @@ def test_a_steady_run_begins_a_new_row(make: Make) -> None:
 
 
 @pytest.mark.parametrize("argv", [["/no/such/program"], ["/bin/true", "a\0b"], ["/"]])
-def test_a_mule_that_cannot_be_started_has_died(make: Make, argv: list[str]) -> None:
+def test_a_mule_that_cannot_be_started_has_died(
+    make: Make, argv: list[str], caplog: pytest.LogCaptureFixture
+) -> None:
     rig = make(argv, FOR_EVER)
     (spawned,) = rig.start()
     assert spawned.number == 2
-    assert [line[:2] for line in rig.lines] == [(1, 0)]
-    assert rig.texts()[0].startswith("cannot be started: ")
+    (line,) = caplog.messages
+    reason = line.removeprefix("mule 1 ").removesuffix(f"; starts again in {FIRST:.1f} s")
+    assert reason.startswith("cannot be started: ")
     for _ in range(CRASHES - 2):
         assert rig.advance() == []
     (given_up,) = rig.advance()
     assert isinstance(given_up, MuleGivenUp)
-    assert f"last: {rig.texts()[0]}" in given_up.reason
-    assert rig.supervisor.next_deadline() is None
+    assert f"last: {reason}" in given_up.reason
+    assert rig.supervisor.next_deadline() == rig.now + RETRY
 
 
 def test_a_process_that_cannot_be_watched_is_not_left_behind(
-    make: Make, monkeypatch: pytest.MonkeyPatch
+    make: Make, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     def refuse(pid: int) -> int:
         raise OSError(24, "Too many open files")
@@ -283,7 +345,7 @@ def test_a_process_that_cannot_be_watched_is_not_left_behind(
     with monkeypatch.context() as patched:
         patched.setattr(os, "pidfd_open", refuse)
         assert rig.start() == []
-    assert rig.texts() == ["cannot be started: [Errno 24] Too many open files"]
+    assert "mule 1 cannot be started: [Errno 24] Too many open files" in caplog.text
     with pytest.raises(ChildProcessError):
         os.waitpid(-1, os.WNOHANG)
     (spawned,) = rig.advance()
@@ -343,7 +405,7 @@ def test_stop_is_a_sigterm_and_nobody_comes_back(make: Make) -> None:
     rig.await_exits(1)
     rig.supervisor.stop(rig.now)
     assert rig.supervisor.next_deadline() == rig.now + MERCY
-    assert rig.await_exits(2)[-1] == MuleExited(1, spawned.pid, 0)
+    assert rig.await_exits(2)[-1][:3] == (1, spawned.pid, 0)
     assert rig.texts()[-1] == "bye"
     assert rig.supervisor.running() == 0
     assert rig.advance() == []
@@ -362,7 +424,7 @@ def test_mercy_runs_out(make: Make) -> None:
         assert not grandchild.dies(0.0)
         assert rig.supervisor.running() == 1
         rig.advance()
-        assert rig.await_exits(1) == [MuleExited(1, spawned.pid, -signal.SIGKILL)]
+        assert [exited[:3] for exited in rig.await_exits(1)] == [(1, spawned.pid, -signal.SIGKILL)]
         assert grandchild.dies()
 
 
@@ -413,6 +475,23 @@ def test_close_kills_and_passes_on_the_last_words(make: Make) -> None:
     rig.supervisor.close()
     assert rig.supervisor.running() == 0
     assert rig.texts()[-1] == "last words"
+
+
+def test_what_mules_left_behind_is_reaped_by_a_subreaper(make: Make, subreaper: None) -> None:
+    rig = make("for each in 1 2 3; do (setsid sleep 0 & echo $!) ; done; exec sleep 1000", FOR_EVER)
+    _, other = rig.start()
+    rig.pump(lambda: len(rig.texts(1)) == 3)
+    orphans = [int(text) for text in rig.texts(1)]
+    for orphan in orphans:
+        os.waitid(os.P_PID, orphan, os.WEXITED | os.WNOWAIT)
+    os.kill(other.pid, signal.SIGKILL)
+    os.waitid(os.P_PID, other.pid, os.WEXITED | os.WNOWAIT)
+    rig.events += rig.supervisor.reap(rig.now)
+    assert [(exited.number, exited.status) for exited in rig.exits()] == [(2, -signal.SIGKILL)]
+    assert rig.supervisor.running() == 1
+    for orphan in orphans:
+        with pytest.raises(ChildProcessError):
+            os.waitpid(orphan, os.WNOHANG)
 
 
 def test_an_ignored_sigchld_does_not_lose_the_status(make: Make) -> None:

@@ -140,10 +140,14 @@ class Reload(NamedTuple):
 
 
 class Note(NamedTuple):
-    """Tell the operator: `level` is that of Python's logging, `text` one line."""
+    """Tell the operator: `level` is that of Python's logging, `text` one line.
+
+    `damped`: of many that are alike within a second, it is enough to tell how many there were.
+    """
 
     level: str
     text: str
+    damped: bool = True
 
 
 Effect = Changes | Save | Forget | Bury | Send | Publish | Watch | Unwatch | Stop | Reload | Note

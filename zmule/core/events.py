@@ -79,15 +79,21 @@ class MuleSpawned(NamedTuple):
 
 
 class MuleExited(NamedTuple):
-    """The process of a configured mule ended. `status`: exit code, or minus the signal that killed it."""
+    """The process of a configured mule ended.
+
+    `status` is its exit code, or minus the signal that killed it; `how` says so in words, and `then` what
+    becomes of the mule, if anything.
+    """
 
     number: int
     pid: int
     status: int
+    how: str = "ended"
+    then: str = ""
 
 
 class MuleGivenUp(NamedTuple):
-    """The supervisor stopped respawning a mule that keeps crashing."""
+    """A mule keeps crashing: the supervisor will try to start it again, but not soon."""
 
     number: int
     reason: str

@@ -85,6 +85,7 @@ class Mule:
         "heard",
         "in_flight",
         "last_exit",
+        "left_behind",
         "messages",
         "number",
         "pace",
@@ -133,6 +134,7 @@ class Mule:
         self.started: float | None = None
         self.last_exit: Exit | None = None
         self.in_flight: dict[int, Message] = {}
+        self.left_behind = 0
         self._forget_waits()
 
     def __repr__(self) -> str:
@@ -166,6 +168,7 @@ class Mule:
     def connect(self, peer: Peer, session: bytes, epoch: int, now: float) -> None:
         """Begin an epoch: nothing said in an earlier one counts any more."""
         self.peer, self.session, self.epoch, self.heard = peer, session, epoch, now
+        self.left_behind = 0
         self._forget_waits()
 
     def disconnect(self) -> list[Message]:

@@ -16,7 +16,7 @@ from itertools import takewhile
 from operator import ge
 from typing import TYPE_CHECKING
 
-from zmule.core.effects import Forget
+from zmule.core.effects import Forget, Note
 from zmule.core.events import MuleExited, MuleGivenUp, MuleSpawned, Peer, Undelivered
 from zmule.core.frames import DIRECT, FARM, Bye, Farewell, Nack, Report, Return, Settled
 from zmule.core.mules import Exit, Mule
@@ -204,6 +204,7 @@ class Turns:
         self._dispatch.unseen.add(mule.unseen())
         self._broker.services.lost(mule)
         held = self._roster.disconnect(mule)
+        mule.left_behind = len(held)
         mule.turn("vanished", self._broker.now.mono)
         self._dispatch.suspect(held)
         self._broker.redelivery.retry(held, mule, f"mule {number} died with it")
@@ -216,6 +217,7 @@ class Turns:
         mule.pid, mule.token = event.pid, event.token
         mule.started = self._broker.now.mono
         mule.turn("spawned", self._broker.now.mono)
+        self._tell("info", f"mule {mule.number} started: pid {mule.pid}")
 
     def exited(self, event: MuleExited) -> None:
         """A configured mule's process has ended."""
@@ -229,14 +231,21 @@ class Turns:
         if mule.state != "gone":
             mule.turn("vanished", self._broker.now.mono)
         self.changes += 1
+        in_hand = f", with {mule.left_behind} in flight" if mule.left_behind else ""
+        level = "info" if event.status == 0 or self._broker.stopping else "warning"
+        self._tell(level, f"mule {mule.number} ended: pid {event.pid}, {event.how}{in_hand}{event.then}")
+
+    def _tell(self, level: str, text: str) -> None:
+        """Log each start and end, however many there are: the supervisor has set the pace of them."""
+        self._broker.do(Note(level, text, damped=False))
 
     def given_up(self, event: MuleGivenUp) -> None:
-        """A configured mule is not started any more."""
+        """A configured mule keeps crashing, and is not started again soon."""
         mule = self._configured(event.number)
         mule.turn("given up", self._broker.now.mono)
         self.changes += 1
         self._broker.services.settled(mule)
-        self._broker.note("error", f"mule {event.number} is given up: {event.reason}")
+        self._broker.note("error", f"mule {event.number} has failed: {event.reason}")
 
     def _configured(self, number: int) -> Mule:
         mule = self._roster.get(number)

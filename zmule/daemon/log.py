@@ -1,55 +1,82 @@
 """What the daemon writes: its own log on standard error, its mules' output on standard output.
 
-Both are written by a thread of their own behind a bounded queue: a reader that stalls (a pager, a full
-pipe) must not stall the broker. What does not fit is dropped, and how much is said.
+Each of the two has a `Writer`; both have the same one if they are the same file, so that lines stay in order.
+A mule's output is formatted here and not by `logging`: it may be a flood, and the loop waits meanwhile. No
+character is a reason to lose a line: what the encoding does not have is written as an escape. JSON is UTF-8
+whatever the locale, as its standard wants it.
 """
 
 from __future__ import annotations
 
 import json
 import logging
-import logging.handlers
-import queue
+import os
+import select
 import sys
 import time
+from collections.abc import Iterable
+from contextlib import suppress
+from time import monotonic
 from types import TracebackType
+from typing import TextIO
 
-MOST_LINES = 10_000
+from zmule.daemon.writer import Writer
+
+CLOSE_SECONDS = 5.0
+"""How long the end of the daemon waits for whoever reads its output."""
+
+STDOUT, STDERR = 1, 2
+
+log = logging.getLogger("zmule")
 
 
 class _TextFormatter(logging.Formatter):
     def format(self, record: logging.LogRecord) -> str:
-        if record.name == OUTPUT:
-            return f"mule {record.mule}: {record.msg}"  # type: ignore[attr-defined]
         stamp = time.strftime("%Y-%m-%d %H:%M:%S", time.localtime(record.created))
         return f"{stamp} {record.levelname.lower()}: {super().format(record)}"
 
 
 class _JsonFormatter(logging.Formatter):
     def format(self, record: logging.LogRecord) -> str:
-        entry = {
-            "time": round(record.created, 6),
-            "level": record.levelname.lower(),
-            "text": super().format(record),
-        }
-        if record.name == OUTPUT:
-            entry |= {"mule": record.mule, "pid": record.pid}  # type: ignore[attr-defined]
-        return json.dumps(entry, ensure_ascii=False)
+        return _json(record.created, record.levelname.lower(), super().format(record))
 
 
-OUTPUT = "zmule.output"
+class _Handler(logging.Handler):
+    """Gives the daemon's own lines to a writer."""
+
+    def __init__(self, writer: Writer, encoding: str) -> None:
+        super().__init__()
+        self._writer = writer
+        self._encoding = encoding
+
+    def emit(self, record: logging.LogRecord) -> None:
+        self._writer.put(_encoded(self.format(record) + "\n", self._encoding))
 
 
-class _Queue(logging.handlers.QueueHandler):
-    """Puts records into the queue, or counts them."""
+class Output:
+    """Where the output of the mules goes.
 
-    dropped = 0
+    Args:
+        writer: of standard output.
+        encoding: of standard output.
+        json: whether each line is to be a JSON object.
+    """
 
-    def enqueue(self, record: logging.LogRecord) -> None:
-        try:
-            self.queue.put_nowait(record)
-        except queue.Full:
-            self.dropped += 1
+    def __init__(self, writer: Writer, encoding: str, *, json: bool) -> None:
+        self._encoding = encoding
+        self._json = json
+        self._writer = writer
+        self.full, self.fileno, self.heard = writer.full, writer.fileno, writer.heard
+
+    def write(self, number: int, pid: int, lines: Iterable[str]) -> None:
+        """Write lines that a mule has printed."""
+        if self._json:
+            now = time.time()
+            whole = [_json(now, "info", line, mule=number, pid=pid) for line in lines]
+        else:
+            whole = [f"mule {number}: {line}" for line in lines]
+        if whole:
+            self._writer.put(_encoded("\n".join([*whole, ""]), self._encoding), len(whole))
 
 
 class Log:
@@ -58,38 +85,57 @@ class Log:
     Args:
         level: the least level of the daemon's own log; the mules' output is always written.
         format: `text` or `json`.
+
+    Attributes:
+        output: takes what mules print.
     """
 
     def __init__(self, level: str, format: str) -> None:
-        formatter = _JsonFormatter() if format == "json" else _TextFormatter()
-        own, output = logging.StreamHandler(sys.stderr), logging.StreamHandler(sys.stdout)
-        own.addFilter(lambda record: record.name != OUTPUT)
-        output.addFilter(lambda record: record.name == OUTPUT)
-        for handler in (own, output):
-            handler.setFormatter(formatter)
-            handler.handleError = lambda record: None  # type: ignore[method-assign]  # a closed pipe ends no broker
-        self._records: queue.Queue[logging.LogRecord] = queue.Queue(MOST_LINES)
-        self._queue = _Queue(self._records)
-        self._listener = logging.handlers.QueueListener(self._records, own, output)
-        self._root = logging.getLogger("zmule")
-        self._root.setLevel(level.upper())
-        logging.getLogger(OUTPUT).setLevel(logging.INFO)
+        json = format == "json"
+        self._error = self._output = Writer(STDERR, _tell_dropped)
+        if not os.path.sameopenfile(STDERR, STDOUT):
+            self._output = Writer(STDOUT, _tell_dropped)
+        self.output = Output(self._output, "utf-8" if json else _encoding(sys.stdout), json=json)
+        self._handler = _Handler(self._error, "utf-8" if json else _encoding(sys.stderr))
+        self._handler.setFormatter(_JsonFormatter() if json else _TextFormatter())
+        log.setLevel(level.upper())
 
     def __enter__(self) -> Log:
-        self._root.addHandler(self._queue)
-        self._root.propagate = False
-        self._listener.start()
+        log.addHandler(self._handler)
+        log.propagate = False
         return self
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        self._root.removeHandler(self._queue)
-        self._listener.stop()
-        if self._queue.dropped:
-            print(f"zmuled: {self._queue.dropped} lines were dropped: nobody read them", file=sys.stderr)
+        deadline = monotonic() + CLOSE_SECONDS
+        if self._output is not self._error and (left := self._output.close(CLOSE_SECONDS)):
+            _tell_dropped(left)
+        log.removeHandler(self._handler)
+        if left := self._error.close(max(0.5, deadline - monotonic())):
+            _say_at_last(f"zmuled: {left} lines were not written: nobody read them in time\n")
 
 
-def mule_line(number: int, pid: int, line: str) -> None:
-    """Write a line that a mule has printed."""
-    logging.getLogger(OUTPUT).info(line, extra={"mule": number, "pid": pid})
+def _encoding(stream: TextIO | None) -> str:
+    return stream.encoding if stream is not None else "utf-8"
+
+
+def _tell_dropped(lines: int) -> None:
+    log.warning("%d lines were dropped: nobody read them in time", lines)
+
+
+def _say_at_last(text: str) -> None:
+    """Write to standard error if that takes no waiting."""
+    poller = select.poll()
+    poller.register(STDERR, select.POLLOUT)
+    if poller.poll(0):
+        with suppress(OSError):
+            os.write(STDERR, text.encode())
+
+
+def _json(created: float, level: str, text: str, **more: int) -> str:
+    return json.dumps({"time": round(created, 6), "level": level, "text": text, **more}, ensure_ascii=False)
+
+
+def _encoded(text: str, encoding: str) -> bytes:
+    return text.encode(encoding, "backslashreplace")

@@ -9,12 +9,11 @@ from __future__ import annotations
 
 import logging
 import select
-import signal
-import socket
 import time
 from collections import deque
 from collections.abc import Callable
-from math import ceil, inf
+from math import ceil
+from signal import SIGCHLD
 
 from zmule.core.broker import Broker
 from zmule.core.effects import (
@@ -45,6 +44,7 @@ from zmule.core.events import (
 )
 from zmule.core.frames import Deliver
 from zmule.core.instant import Instant
+from zmule.daemon.alarm import Alarm
 from zmule.daemon.damper import Damper
 from zmule.daemon.filemon import FileMonitors
 from zmule.daemon.gateway import RETRY_SECONDS, Gateway
@@ -74,7 +74,7 @@ class Loop:
         supervisor: the processes of its configured mules, not started yet.
         notifier: tells the service manager.
         monitors: watches paths for signals.
-        alarm: readable when an operating system signal has come; its bytes are their numbers.
+        alarm: knows which operating system signals have come.
     """
 
     def __init__(
@@ -85,7 +85,7 @@ class Loop:
         supervisor: Supervisor,
         notifier: Notifier,
         monitors: FileMonitors,
-        alarm: socket.socket,
+        alarm: Alarm,
     ) -> None:
         self._broker = broker
         self._gateway = gateway
@@ -111,7 +111,9 @@ class Loop:
     def run(self) -> None:
         """Start the mules; serve until a stop has been asked for and the last of them has ended."""
         self._perform(self._broker.tick(instant()))
+        self._heed_signals()  # told to stop already, there is nothing to start
         self._happened(self._supervisor.start(time.monotonic()))
+        self._happened(self._supervisor.reap(time.monotonic()))  # of children that it had before this program
         while not (self._stopping and not self._supervisor.running()):
             self._tell()
             due = self._next_deadline()
@@ -126,8 +128,7 @@ class Loop:
         if self._monitors.descriptor() in ready:
             self._happened([PathChanged(path) for path in self._monitors.changed()])
         if self._alarm.fileno() in ready:
-            for number in self._alarm.recv(4096):
-                self._signalled(number)
+            self._heed_signals()
         self._gateway.retry()
         self._look_at_store()
         if time.monotonic() >= due:
@@ -137,6 +138,7 @@ class Loop:
         """Do what is due."""
         self._happened(self._supervisor.tick(time.monotonic()))
         self._damper.tick(time.monotonic())
+        self._notifier.tick(time.monotonic())
         self._perform(self._broker.tick(instant()))
         self._settle()
 
@@ -153,7 +155,8 @@ class Loop:
         """Return until when there is nothing to do if nothing happens."""
         retry = time.monotonic() + RETRY_SECONDS if self._gateway.slow() else None
         dues = (self._supervisor.next_deadline(), self._damper.next_deadline(), retry)
-        return min(self._broker.next_deadline(), *(due for due in dues if due is not None), inf)
+        others = (due for due in dues if due is not None)
+        return min(self._broker.next_deadline(), self._notifier.next_deadline(), *others)
 
     def _happened(self, events: list[Event]) -> None:
         now = instant()
@@ -206,15 +209,20 @@ class Loop:
         self._supervisor.reload(time.monotonic())
 
     def _note(self, effect: Note) -> None:
-        self._damper.note(effect.level, effect.text, time.monotonic())
+        if effect.damped:
+            self._damper.note(effect.level, effect.text, time.monotonic())
+        else:
+            _write(effect.level, effect.text)
 
-    def _signalled(self, number: int) -> None:
-        name = signal.Signals(number).name
-        if self._stopping:
-            log.warning("%s again: killing what is left", name)
-            self._supervisor.kill()
-            return
-        self._wind_up(name)
+    def _heed_signals(self) -> None:
+        for number in self._alarm.take():
+            if number == SIGCHLD:
+                self._happened(self._supervisor.reap(time.monotonic()))
+            elif self._stopping:
+                log.warning("%s again: killing what is left", number.name)
+                self._supervisor.kill()
+            else:
+                self._wind_up(number.name)
 
     def _stop(self, _: Stop) -> None:
         if not self._stopping:

@@ -6,23 +6,21 @@ import gc
 import logging
 import os
 import resource
-import signal
-import socket
 import sys
-from collections.abc import Iterator
-from contextlib import ExitStack, closing, contextmanager
+from contextlib import ExitStack, closing
 
 from zmule.core.broker import Broker
 from zmule.core.mules import FarmSetup, MuleSetup
 from zmule.core.queues import farm_queue, mule_queue
 from zmule.core.services import Schedules
 from zmule.core.setup import Limits, Setup
+from zmule.daemon.alarm import Alarm
 from zmule.daemon.config import Config, MuleSpec
 from zmule.daemon.cronstring import integer_schedule, string_schedule
 from zmule.daemon.filemon import FileMonitors
 from zmule.daemon.gateway import Gateway
 from zmule.daemon.holding import hold
-from zmule.daemon.log import Log, mule_line
+from zmule.daemon.log import STDERR, Log, Output
 from zmule.daemon.loop import Loop, instant
 from zmule.daemon.notify import Notifier
 from zmule.daemon.raisers import wishes
@@ -39,8 +37,6 @@ for each statement, and with the usual 5 ms a busy loop would hold up every comm
 COLLECT_AFTER = 200_000
 """Objects made and not freed after which to look for cycles among the young; usually 700."""
 
-STOP_SIGNALS = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP)
-
 
 def run(config: Config) -> int:
     """Run the daemon until it is told to stop; return its exit status.
@@ -48,21 +44,22 @@ def run(config: Config) -> int:
     Raises:
         ZmuleError: it cannot start, and why.
     """
-    raise_file_limit()
+    occupy_standard_streams()
     notifier = Notifier.from_environ(os.environ)
     with ExitStack() as stack:
-        alarm = stack.enter_context(stop_signals())
+        alarm = stack.enter_context(Alarm())
+        files = raise_file_limit()
         holding = stack.enter_context(hold([*config.endpoints, *config.publish]))
         if config.store != "memory:":
             sys.setswitchinterval(SWITCH_SECONDS)
         store = stack.enter_context(closing(open_store(config.store)))
         gateway = stack.enter_context(closing(Gateway(config.max_message)))
         pairs = gateway.bind(holding, zip(config.endpoints, config.publish, strict=True))
-        stack.enter_context(Log(config.log_level, config.log_format))
+        output = stack.enter_context(Log(config.log_level, config.log_format)).output
         broker = Broker(setup(config, pairs), instant())
         broker.recover(store.recover())
         broker.services.configure(wishes(config.timers, config.crons, config.filemons))
-        supervisor = stack.enter_context(closing(supervise(config, pairs[0][0])))
+        supervisor = stack.enter_context(closing(supervise(config, pairs[0][0], output, files)))
         monitors = stack.enter_context(closing(FileMonitors()))
         for endpoint, publish in pairs:
             log.info("zmuled %s serves %s, broadcasts by %s", VERSION, endpoint, publish)
@@ -118,8 +115,11 @@ def spare_collections() -> None:
     gc.set_threshold(COLLECT_AFTER, 20, 100)
 
 
-def supervise(config: Config, endpoint: str) -> Supervisor:
-    """Return the supervisor of the configured mules, which reach the broker at `endpoint`."""
+def supervise(config: Config, endpoint: str, output: Output, files: int) -> Supervisor:
+    """Return the supervisor of the configured mules, which reach the broker at `endpoint`.
+
+    `files` is the limit of open files that zmuled was started with, and that its mules are to have.
+    """
 
     def command(mule: MuleSpec) -> list[str]:
         program = (
@@ -129,7 +129,12 @@ def supervise(config: Config, endpoint: str) -> Supervisor:
 
     environment = dict(os.environ, **told_to_mules(config, endpoint))
     return Supervisor(
-        config.mules, command=command, environment=environment, mercy=config.mercy, on_line=mule_line
+        config.mules,
+        command=command,
+        environment=environment,
+        mercy=config.mercy,
+        output=output,
+        files=files,
     )
 
 
@@ -150,24 +155,15 @@ def reachable(endpoint: str) -> str:
     )
 
 
-@contextmanager
-def stop_signals() -> Iterator[socket.socket]:
-    """Have the signals that stop the daemon arrive as bytes at the socket given."""
-    alarm, wakeup = socket.socketpair()
-    with alarm, wakeup:
-        for end in (alarm, wakeup):
-            end.setblocking(False)
-        before = signal.set_wakeup_fd(wakeup.fileno(), warn_on_full_buffer=False)
-        handlers = {number: signal.signal(number, lambda *_: None) for number in STOP_SIGNALS}
-        try:
-            yield alarm
-        finally:
-            for number, handler in handlers.items():
-                signal.signal(number, handler)
-            signal.set_wakeup_fd(before)
-
-
-def raise_file_limit() -> None:
-    """Allow as many connections as the system lets this process have."""
-    _, most = resource.getrlimit(resource.RLIMIT_NOFILE)
+def raise_file_limit() -> int:
+    """Allow as many connections as the system lets this process have; return the limit that it had."""
+    before, most = resource.getrlimit(resource.RLIMIT_NOFILE)
     resource.setrlimit(resource.RLIMIT_NOFILE, (most, most))
+    return before
+
+
+def occupy_standard_streams() -> None:
+    """Keep the numbers of standard streams that were closed from becoming those of a socket."""
+    while (descriptor := os.open(os.devnull, os.O_RDWR)) <= STDERR:
+        pass
+    os.close(descriptor)

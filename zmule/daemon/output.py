@@ -3,7 +3,7 @@
 A mule's stdout and stderr are one pipe, whose read end must never hold up the daemon: it is read without
 blocking and at most `CHUNK` bytes a turn, so that a mule that floods its output slows down itself and nobody
 else. Lines are cut by newline only; one that grows over `LONGEST_LINE` characters is delivered in pieces, and
-bytes that are not UTF-8 become U+FFFD, so that whatever a program writes can be logged.
+bytes that are not UTF-8 become escapes such as \\xff, so that whatever a program writes can be logged.
 
 The pipe outlives the mule when a process that it started (and that left its process group) keeps the other
 end open. So the end of the output is not waited for: at the mule's death `finish` takes what is in the pipe
@@ -29,7 +29,7 @@ class Lines:
     __slots__ = ("_decoder", "_rest")
 
     def __init__(self) -> None:
-        self._decoder = codecs.getincrementaldecoder("utf-8")("replace")
+        self._decoder = codecs.getincrementaldecoder("utf-8")("backslashreplace")
         self._rest = ""
 
     def feed(self, data: bytes, *, final: bool = False) -> list[str]:

@@ -2,27 +2,34 @@
 
 The supervisor is a part of the daemon's one poll loop: no threads, no signal handlers, nothing that blocks.
 It watches everything by one epoll descriptor of its own, which is what the loop polls: a loop with fifty
-mules then has one descriptor more, not a hundred.
+mules then has one descriptor more, not a hundred. The mules' output is in an epoll of its own within that
+one; it is taken out while whoever reads the output cannot keep up, so that who prints has to wait.
 
 Each mule is the leader of a process group of its own. So Ctrl-C in zmuled's terminal reaches zmuled only,
 which then stops the mules gracefully, and what a mule started dies with it. Deaths are seen by pidfd. A pid
 is a name that the kernel gives away again once its process is reaped; so signals to one process go through
 its pidfd, and a group is signalled only while its leader, dead or alive, is not reaped yet.
 
+A mule and its group also die with zmuled, however that ends. Each has the reading end of a pipe, its
+lifeline, whose other end only zmuled has; see `mules/runner.py`.
+
+Not every child is a mule. The first process of a container, and a subreaper, is given what mules have left
+behind, and has to reap it (`reap`). What has left its mule's group was meant to outlive it, and may.
+
 What happens comes back as events for the core. A process that cannot even be started has died like any
-other, save that there was no pid to report: the reason goes to `on_line` with pid 0. How soon a mule runs
-again is decided in `respawn.py`, how its output becomes lines in `output.py`. That a mule ends when zmuled
-is killed is seen to by the mule's side (PR_SET_PDEATHSIG), which is told zmuled's pid to check.
+other, save that there was none to report. How soon a mule runs again is decided in `respawn.py`, how its
+output becomes lines in `output.py`.
 """
 
 from __future__ import annotations
 
+import logging
 import os
 import secrets
 import select
 import signal
 import subprocess
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import suppress
 from typing import Protocol, TypeVar
 
@@ -30,12 +37,30 @@ from zmule.core.events import Event, MuleExited, MuleGivenUp, MuleSpawned
 from zmule.daemon.output import Output
 from zmule.daemon.respawn import CRASHES, STEADY, Respawn
 
+log = logging.getLogger("zmule")
+
 
 class Numbered(Protocol):
     """What the supervisor needs to know of a configured mule."""
 
     @property
     def number(self) -> int: ...
+
+
+class Outlet(Protocol):
+    """Where the output of mules goes."""
+
+    def write(self, number: int, pid: int, lines: Iterable[str]) -> None:
+        """Take lines of a mule."""
+
+    def full(self) -> bool:
+        """Return whether nothing more should come for now; if so, `fileno` will be readable."""
+
+    def fileno(self) -> int:
+        """Return the descriptor that is readable when there is room again."""
+
+    def heard(self) -> None:
+        """Note that it was."""
 
 
 Spec = TypeVar("Spec", bound=Numbered)
@@ -51,21 +76,34 @@ def ending(status: int) -> str:
         return f"killed by signal {-status}"
 
 
+def again_in_words(pause: float | None) -> str:
+    """Say when a mule is started again: in so many seconds, or not at all."""
+    return "" if pause is None else f"; starts again in {pause:.1f} s"
+
+
 class _Child:
     """One run of a mule's process, from its start to its burial."""
 
-    __slots__ = ("_process", "output", "pid", "pidfd")
+    __slots__ = ("_lifeline", "_process", "output", "pid", "pidfd")
 
-    def __init__(self, argv: list[str], environment: dict[str, str]) -> None:
-        self._process = subprocess.Popen(
-            argv,
-            bufsize=0,
-            stdin=subprocess.DEVNULL,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.STDOUT,
-            env=environment,
-            process_group=0,
-        )
+    def __init__(self, argv: list[str], environment: dict[str, str], files: int) -> None:
+        theirs, self._lifeline = os.pipe()
+        try:
+            self._process = subprocess.Popen(
+                argv,
+                bufsize=0,
+                stdin=subprocess.DEVNULL,
+                stdout=subprocess.PIPE,
+                stderr=subprocess.STDOUT,
+                env=environment | {"ZMULE_SUPERVISOR": f"{os.getpid()} {theirs} {files}"},
+                process_group=0,
+                pass_fds=(theirs,),
+            )
+        except BaseException:
+            os.close(self._lifeline)
+            raise
+        finally:
+            os.close(theirs)
         assert self._process.stdout is not None
         self.pid = self._process.pid
         self.output = Output(self._process.stdout)
@@ -74,6 +112,7 @@ class _Child:
         except OSError:
             os.killpg(self.pid, signal.SIGKILL)
             self._process.wait()
+            os.close(self._lifeline)
             self.output.finish()
             raise
 
@@ -92,6 +131,7 @@ class _Child:
         """Take the exit status of the process, which is dead or dying, and let go of it."""
         status = self._process.wait()
         os.close(self.pidfd)
+        os.close(self._lifeline)
         return status
 
 
@@ -120,7 +160,8 @@ class Supervisor:
         command: gives the argument vector that runs a mule.
         environment: what every mule gets; ZMULE_NUMBER, ZMULE_TOKEN and ZMULE_SUPERVISOR are added.
         mercy: seconds that a mule has after SIGTERM before it is killed (uWSGI's `mule-reload-mercy`).
-        on_line: called with (number, pid, line) for each line that a mule prints.
+        output: takes what mules print.
+        files: how many files a mule may have open.
     """
 
     def __init__(
@@ -130,15 +171,19 @@ class Supervisor:
         command: Callable[[Spec], list[str]],
         environment: Mapping[str, str],
         mercy: float,
-        on_line: Callable[[int, int, str], None],
+        output: Outlet,
+        files: int,
     ) -> None:
         self._mules = [_Mule(spec.number, command(spec)) for spec in mules]
-        self._environment = dict(environment, PYTHONUNBUFFERED="1", ZMULE_SUPERVISOR=str(os.getpid()))
+        self._environment = dict(environment, PYTHONUNBUFFERED="1")
         self._mercy = mercy
         self._mercy_ends: float | None = None
-        self._on_line = on_line
+        self._outlet = output
+        self._files = files
         self._stopping = False
-        self._epoll = select.epoll()
+        self._epoll, self._outputs = select.epoll(), select.epoll()
+        for descriptor in (self._outputs.fileno(), output.fileno()):
+            self._epoll.register(descriptor, select.EPOLLIN)
         self._watched: dict[int, tuple[_Mule, _Child]] = {}
 
     def fileno(self) -> int:
@@ -146,7 +191,9 @@ class Supervisor:
         return self._epoll.fileno()
 
     def start(self, now: float) -> list[Event]:
-        """Start every mule."""
+        """Start every mule, unless `stop` came first."""
+        if self._stopping:
+            return []
         if signal.getsignal(signal.SIGCHLD) is signal.SIG_IGN:
             # Inherited from whoever started us; with it the kernel reaps our children before we can.
             signal.signal(signal.SIGCHLD, signal.SIG_DFL)
@@ -156,13 +203,24 @@ class Supervisor:
         """Pass on what mules printed, and bury those that died."""
         events: list[Event] = []
         for descriptor, _ in self._epoll.poll(0):
-            if descriptor not in self._watched:
-                continue  # its mule was buried a moment ago, in this very round
-            mule, child = self._watched[descriptor]
-            if descriptor == child.pidfd:
-                events += self._ended(mule, child, now)
+            if descriptor == self._outputs.fileno():
+                self._read_outputs()
+            elif descriptor == self._outlet.fileno():
+                self._outlet.heard()
+                self._epoll.modify(self._outputs.fileno(), select.EPOLLIN)
+            elif descriptor in self._watched:  # else its mule was buried a moment ago, in this very round
+                events += self._ended(*self._watched[descriptor], now)
+        return events
+
+    def reap(self, now: float) -> list[Event]:
+        """Bury every child that has died: mules, and what a first process or subreaper has been given."""
+        events: list[Event] = []
+        while (pid := _dead_child()) is not None:
+            mule = next((mule for mule in self._mules if mule.child and mule.child.pid == pid), None)
+            if mule is not None and mule.child is not None:
+                events += self._ended(mule, mule.child, now)
             else:
-                self._read(mule, child)
+                os.waitpid(pid, 0)
         return events
 
     def tick(self, now: float) -> list[Event]:
@@ -194,11 +252,25 @@ class Supervisor:
             child.terminate()
 
     def reload(self, now: float) -> None:
-        """Send SIGTERM to all mules, which are respawned; kill after `mercy` seconds who is left."""
+        """Send SIGTERM to all mules, which are respawned; kill after `mercy` seconds who is left.
+
+        Those that wait for their next start, as failed ones do, get it at once.
+        """
+        if self._stopping:
+            return
         for mule in self._mules:
-            if mule.child is not None and mule.mercy_ends is None and not self._stopping:
+            mule.respawn.forgive()
+            if mule.child is None:
+                mule.due = now
+            elif mule.mercy_ends is None:
                 mule.mercy_ends = now + self._mercy
                 mule.child.terminate()
+
+    def slay(self, number: int) -> None:
+        """Kill one mule and its process group at once. Its end comes as an event, and it is respawned."""
+        for mule in self._mules:
+            if mule.number == number and mule.child is not None:
+                mule.child.slay()
 
     def kill(self) -> None:
         """Kill all mules and their process groups at once, and respawn none. Their ends come as events."""
@@ -217,6 +289,7 @@ class Supervisor:
         for mule in self._mules:
             if mule.child is not None:
                 self._bury(mule, mule.child)
+        self._outputs.close()
         self._epoll.close()
 
     def _children(self) -> list[_Child]:
@@ -232,60 +305,81 @@ class Supervisor:
         mule.respawn.started(now)
         token = secrets.token_bytes(16)
         try:
-            child = _Child(mule.argv, self._environment | _identity(mule.number, token))
+            child = _Child(mule.argv, self._environment | _identity(mule.number, token), self._files)
         except (OSError, ValueError, subprocess.SubprocessError) as error:
             reason = f"cannot be started: {error}"
-            self._on_line(mule.number, 0, reason)
-            return self._plan(mule, now, clean=False, how=reason)
+            again = self._plan(mule, now, clean=False)
+            log.error("mule %d %s%s", mule.number, reason, again_in_words(again))
+            return self._given_up(mule, reason)
         mule.child = child
+        self._epoll.register(child.pidfd, select.EPOLLIN)
+        self._outputs.register(child.output.fileno(), select.EPOLLIN)
         for descriptor in (child.pidfd, child.output.fileno()):
-            self._epoll.register(descriptor, select.EPOLLIN)
             self._watched[descriptor] = mule, child
         return [MuleSpawned(mule.number, child.pid, token)]
 
     def _ended(self, mule: _Mule, child: _Child, now: float) -> list[Event]:
         status = self._bury(mule, child)
-        plan = self._plan(mule, now, clean=status == 0, how=ending(status))
-        return [MuleExited(mule.number, child.pid, status), *plan]
+        how, lived = ending(status), mule.respawn.lived(now)
+        again = self._plan(mule, now, clean=status == 0)
+        story = f"{how} after {lived:.1f} s"
+        exited = MuleExited(mule.number, child.pid, status, story, again_in_words(again))
+        return [exited, *self._given_up(mule, how)]
 
     def _bury(self, mule: _Mule, child: _Child) -> int:
-        self._unwatch(child.pidfd)
+        self._unwatch(self._epoll, child.pidfd)
         child.slay()
         status = child.reap()
         self._finish_output(mule, child)
         mule.child = mule.mercy_ends = None
         return status
 
-    def _plan(self, mule: _Mule, now: float, *, clean: bool, how: str) -> list[Event]:
-        """Decide about a mule that has no process any more."""
+    def _plan(self, mule: _Mule, now: float, *, clean: bool) -> float | None:
+        """Decide when a mule that has no process any more gets one; return in how many seconds."""
         if self._stopping:
-            return []
+            return None
         mule.due = mule.respawn.ended(now, clean=clean)
-        if mule.due is not None:
+        return mule.due - now
+
+    def _given_up(self, mule: _Mule, how: str) -> list[Event]:
+        if self._stopping or not mule.respawn.failed:
             return []
-        row = f"{CRASHES} crashes in a row, each within {STEADY:g} s of its start"
-        return [MuleGivenUp(mule.number, f"given up after {row}; last: {how}")]
+        row = f"{CRASHES} crashes or more in a row, each within {STEADY:g} s of its start"
+        return [MuleGivenUp(mule.number, f"{row}; last: {how}")]
+
+    def _read_outputs(self) -> None:
+        for descriptor, _ in self._outputs.poll(0):
+            if self._outlet.full():
+                self._epoll.modify(self._outputs.fileno(), 0)
+                return
+            if descriptor in self._watched:
+                self._read(*self._watched[descriptor])
 
     def _read(self, mule: _Mule, child: _Child) -> None:
         lines = child.output.read()
         if lines is None:
             self._finish_output(mule, child)
         else:
-            self._pass_on(mule, child, lines)
+            self._outlet.write(mule.number, child.pid, lines)
 
     def _finish_output(self, mule: _Mule, child: _Child) -> None:
         if not child.output.closed:
-            self._unwatch(child.output.fileno())
-            self._pass_on(mule, child, child.output.finish())
+            self._unwatch(self._outputs, child.output.fileno())
+            self._outlet.write(mule.number, child.pid, child.output.finish())
 
-    def _pass_on(self, mule: _Mule, child: _Child, lines: list[str]) -> None:
-        for line in lines:
-            self._on_line(mule.number, child.pid, line)
-
-    def _unwatch(self, descriptor: int) -> None:
-        self._epoll.unregister(descriptor)
+    def _unwatch(self, epoll: select.epoll, descriptor: int) -> None:
+        epoll.unregister(descriptor)
         del self._watched[descriptor]
 
 
 def _identity(number: int, token: bytes) -> dict[str, str]:
     return {"ZMULE_NUMBER": str(number), "ZMULE_TOKEN": token.hex()}
+
+
+def _dead_child() -> int | None:
+    """Return the pid of a child that is dead and not reaped, if there is any; it stays so."""
+    try:
+        dead = os.waitid(os.P_ALL, 0, os.WEXITED | os.WNOHANG | os.WNOWAIT)
+    except ChildProcessError:
+        return None
+    return dead and dead.si_pid

@@ -8,8 +8,10 @@ program ends decides about the message in hand: a clean end acknowledges it, any
 from __future__ import annotations
 
 import ctypes
+import fcntl
 import importlib
 import os
+import resource
 import signal
 import sys
 import threading
@@ -36,7 +38,9 @@ def main(arguments: Sequence[str] | None = None) -> NoReturn:
     """
     program, *more = sys.argv[1:] if arguments is None else arguments
     environ = os.environ
-    die_with(int(environ.pop("ZMULE_SUPERVISOR")))
+    supervisor, lifeline, files = map(int, environ.pop("ZMULE_SUPERVISOR").split())
+    die_with(supervisor, lifeline)
+    limit_files(files)
     number, token = int(environ.pop("ZMULE_NUMBER")), bytes.fromhex(environ.pop("ZMULE_TOKEN"))
     name = "" if program == "--app" else program
     try:
@@ -155,15 +159,31 @@ def exit_status(end: SystemExit) -> int:
     return 1
 
 
-def die_with(supervisor: int) -> None:
-    """Have the kernel kill this process when the supervisor ends.
+def die_with(supervisor: int, lifeline: int) -> None:
+    """Have the kernel kill this process, and its group, when the supervisor ends.
 
     With it ends the only one who could take an acknowledgement: the next broker delivers the message in
-    hand again, and two must not work on it at a time.
+    hand again, and two must not work on it at a time; nor must what this process has started for its work.
+
+    The lifeline is the reading end of a pipe that nobody writes to, and whose other end is the supervisor's.
+    When that is closed the kernel signals the group that the lifeline's owner is set to: a group and not its
+    number, so that none is meant that has got the number since. It does not matter which user this process
+    has become by then. It does for the signal at a parent's death, which is for the case that this process
+    has closed the lifeline.
     """
+    fcntl.fcntl(lifeline, fcntl.F_SETOWN, -os.getpgrp())
+    fcntl.fcntl(lifeline, fcntl.F_SETSIG, signal.SIGKILL)
+    fcntl.fcntl(lifeline, fcntl.F_SETFL, os.O_ASYNC)
+    os.set_inheritable(lifeline, False)
     ctypes.CDLL(None, use_errno=True).prctl(PR_SET_PDEATHSIG, signal.SIGKILL, 0, 0, 0)
     if os.getppid() != supervisor:
         sys.exit(0)
+
+
+def limit_files(files: int) -> None:
+    """Set the limit of open files to what zmuled was started with: it has raised its own."""
+    _, most = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (files, most))
 
 
 def fail(error: ZmuleError) -> NoReturn:
