@@ -43,6 +43,7 @@ from zmule.core.frames import (
     Settled,
     Welcome,
 )
+from zmule.core.unpacking import KINDS, PLANS, SHORT, kind_of, unpack
 from zmule.errors import ProtocolError, WrongValue
 
 MAX_NAME = 200
@@ -235,8 +236,6 @@ CHECKS: dict[type[Frame], tuple[Check, ...]] = {
     Answer: (_count, _name, lambda value: value),
     Broadcast: (_count, _name),
 }
-KINDS: dict[int, type[Frame]] = {number: kind for kind, number in NUMBERS.items()}
-
 
 def check_envelope(queue: str, headers: Any) -> None:
     """Check what a sender puts around a message, before it is too late to tell who did.
@@ -290,6 +289,21 @@ def decode(data: bytes) -> Frame:
         ProtocolError: they stand for none; the text says which frame and field is wrong, and how.
     """
     kind, fields = _open(data)
+    return _check(kind, fields)
+
+
+def decode_for_broker(data: bytes) -> Frame:
+    """Return the frame that a peer has sent to its broker; whatever the bytes are, they cost little.
+
+    Raises:
+        ProtocolError: as `decode` does, or it is a long one that no peer sends.
+    """
+    if len(data) > SHORT and kind_of(data) not in PLANS:
+        raise ProtocolError(f"{len(data)} bytes that do not begin like a frame of a peer's")
+    return decode(data)
+
+
+def _check(kind: type[Frame], fields: tuple[Any, ...]) -> Frame:
     checks = CHECKS[kind]
     if len(fields) < len(checks):
         raise ProtocolError(f"{kind.__name__} has {len(fields)} fields, not {len(checks)}")
@@ -302,7 +316,7 @@ def decode(data: bytes) -> Frame:
 
 def _open(data: bytes) -> tuple[type[Frame], tuple[Any, ...]]:
     try:
-        value = msgpack.unpackb(data, use_list=False, strict_map_key=True, max_ext_len=0)
+        value = unpack(data)
     except BROKEN as error:
         raise ProtocolError(f"not msgpack: {type(error).__name__}") from None
     if type(value) is not tuple or not value or type(value[0]) is not int or value[0] not in KINDS:
