@@ -237,6 +237,7 @@ CHECKS: dict[type[Frame], tuple[Check, ...]] = {
     Broadcast: (_count, _name),
 }
 
+
 def check_envelope(queue: str, headers: Any) -> None:
     """Check what a sender puts around a message, before it is too late to tell who did.
 

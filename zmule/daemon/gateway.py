@@ -26,7 +26,7 @@ from zmule import process
 from zmule.connection import DONTWAIT, READ, Socket, events_of
 from zmule.core.events import Event, FrameReceived, FrameRejected, Peer, PeersVanished
 from zmule.core.frames import Broadcast, Frame
-from zmule.core.wire import FRAME_OVERHEAD, decode, encode
+from zmule.core.wire import FRAME_OVERHEAD, decode_for_broker, encode
 from zmule.daemon.holding import Holding
 from zmule.errors import ProtocolError
 
@@ -170,7 +170,7 @@ class Gateway:
                 pass
             return FrameRejected(peer, "a frame is one part")
         try:
-            return FrameReceived(peer, decode(data))
+            return FrameReceived(peer, decode_for_broker(data))
         except ProtocolError as error:
             return FrameRejected(peer, str(error))
 
