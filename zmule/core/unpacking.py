@@ -1,10 +1,10 @@
 """Frames of peers, unpacked so that none costs more than its bytes are worth.
 
-An array of msgpack tells its length before its elements come, and the room for them is taken at once: nested a
-thousand deep, a few bytes for each, it takes gigabytes. And an element of one byte may become an object of a
-hundred. So what a peer has sent is refused by its length first, which each kind of frame has a limit of.
-A short frame can do no harm and is unpacked as it is. Of a longer one msgpack is asked for plain values
-only, one after the other: what lies in what, and how many of them there may be, is in the plan of its kind.
+An array of msgpack tells its length before its elements come, and the room for them is taken at once: nested
+a thousand deep, a few bytes for each, it takes gigabytes. And an element of one byte may become an object of
+a hundred. So what a peer has sent is refused by its length first, of which each kind of frame has its limit.
+A short frame can do no harm and is unpacked as it is. Of a longer one msgpack is asked for plain values only,
+one after the other: what lies in what, and how many there may be, is in the plan of its kind.
 """
 
 from __future__ import annotations
@@ -69,7 +69,7 @@ def unpack(data: bytes) -> Any:
         ValueError, TypeError, …: it is no msgpack, or not built as a frame of its kind.
     """
     kind = kind_of(data)
-    if len(data) <= SHORT or kind not in PLANS:
+    if len(data) <= SHORT or kind is None or kind not in PLANS:
         return msgpack.unpackb(
             data, use_list=False, strict_map_key=True, max_ext_len=0, max_array_len=len(data)
         )
@@ -171,7 +171,7 @@ class _Reader:
 
 Part = Callable[[_Reader], Any]
 
-PLANS: dict[type[Frame] | None, tuple[Part, ...]] = {
+PLANS: dict[type[Frame], tuple[Part, ...]] = {
     Hello: (_Reader.value, _Reader.value, _Reader.value, _Reader.names),
     Put: (_Reader.value, _Reader.value, _Reader.batches),
     Report: (_Reader.value, _Reader.row, _Reader.row, _Reader.rows, _Reader.value),
