@@ -678,15 +678,22 @@ QUESTIONS = sorted(Broker(World().setup, Instant(0.0, 0.0)).questions)
 NUMBERS = st.integers(-(2**63), 2**64 - 1) | st.integers(-2, 300)
 WORDS = st.sampled_from(
     ["mule", "mules", "mule1", "worker", "farm_busy", "spooler", "timer", "rb_timer", "cron", "filemon", "f",
-     "* * * * *", "*/5 8-18 * * mon-fri", "0 0 30 2 *", "0 0 L * 5#2", "Europe/Rome", "/a", "..", "x" * 5000]
+     "* * * * *", "*/5 8-18 * * mon-fri", "0 0 30 2 *", "0 0 L * 5#2", "Europe/Rome", "/a", ".."]
 )  # fmt: skip
-PLAIN = st.none() | st.booleans() | NUMBERS | st.floats() | st.text() | WORDS | st.binary(max_size=20)
+PLAIN = (
+    st.none() | st.booleans() | NUMBERS | st.floats() | st.text(max_size=9) | WORDS | st.binary(max_size=9)
+)
+LONG = st.just("x" * 5000)
 VALUES = st.recursive(
     PLAIN,
-    lambda inner: st.lists(inner, max_size=3).map(tuple) | st.dictionaries(st.text(), inner, max_size=3),
+    lambda inner: (
+        st.lists(inner, max_size=3).map(tuple) | st.dictionaries(st.text(max_size=9), inner, max_size=3)
+    ),
     max_leaves=5,
 )
-LIKELY = st.tuples(st.integers(0, 255) | WORDS, *[NUMBERS | st.floats() | WORDS | st.booleans()] * 5)
+LIKELY = st.tuples(
+    st.integers(0, 255) | WORDS | LONG, *[NUMBERS | st.floats() | WORDS | LONG | st.booleans()] * 5
+)
 ARGUMENTS = st.lists(VALUES, max_size=7).map(tuple) | st.integers(0, 6).flatmap(
     lambda count: LIKELY.map(lambda values: values[:count])
 )

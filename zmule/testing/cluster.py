@@ -28,7 +28,7 @@ from zmule.core.inbox import Delivery
 from zmule.core.lockservice import TOKEN_FACT
 from zmule.core.mules import FarmSetup, Mule, MuleSetup
 from zmule.core.setup import Limits
-from zmule.core.wire import decode, encode
+from zmule.core.wire import decode_for_broker, encode
 from zmule.stores.store import Changes
 from zmule.testing.ledger import BLUR, Ledger
 from zmule.testing.letters import Hand, Letter, claim
@@ -284,7 +284,7 @@ class Cluster(World):
 
     def carry(self, pipe: Pipe) -> None:
         if pipe.to_broker:
-            frame = decode(pipe.to_broker.popleft())
+            frame = decode_for_broker(pipe.to_broker.popleft())
             self._tidy(pipe)
             self._note("from", pipe.peer.decode(), frame)
             self._hear(pipe.peer, frame)

@@ -35,7 +35,7 @@ from zmule.core.outbox import Outbox
 from zmule.core.services import Schedules
 from zmule.core.session import Link
 from zmule.core.setup import Limits, Setup
-from zmule.core.wire import decode, encode
+from zmule.core.wire import decode, decode_for_broker, encode
 from zmule.stores.store import Changes, Saved, Store
 from zmule.testing.memory import MemoryStore
 
@@ -338,14 +338,14 @@ class World:
     def carry(self, pipe: Pipe) -> None:
         """Carry the next frame of a pipe to the broker."""
         if pipe.to_broker:
-            frame = decode(pipe.to_broker.popleft())
+            frame = decode_for_broker(pipe.to_broker.popleft())
             if isinstance(frame, Return):
                 self.returned.update(frame.ids)
             self.happened(FrameReceived(pipe.peer, frame))
 
     def receive(self, pipe: Pipe, frame: Frame) -> None:
         """Hand the broker a frame that no session would send."""
-        self.happened(FrameReceived(pipe.peer, decode(encode(frame))))
+        self.happened(FrameReceived(pipe.peer, decode_for_broker(encode(frame))))
 
     def restart(self) -> None:
         """Kill the broker and start another, which knows nothing; connections break."""
