@@ -12,6 +12,7 @@ from typing import cast
 import zmq
 
 from zmule import process
+from zmule.addresses import to_connect
 from zmule.core.session import Link
 from zmule.core.wire import decode, encode
 from zmule.errors import BrokerUnavailable
@@ -219,7 +220,9 @@ def connect(endpoint: str) -> Socket:
         socket.setsockopt(zmq.HEARTBEAT_IVL, 5000)
         socket.setsockopt(zmq.HEARTBEAT_TIMEOUT, 15000)
     try:
-        socket.connect(endpoint)
+        address, ipv6 = to_connect(endpoint)
+        socket.setsockopt(zmq.IPV6, int(ipv6))
+        socket.connect(address)
     except zmq.ZMQError as error:
         socket.close()
         raise BrokerUnavailable(f"cannot connect to {endpoint}: {error.strerror}") from None

@@ -83,6 +83,14 @@ def is_local(endpoint: str) -> bool:
         return False
 
 
+def split_tcp(endpoint: str) -> tuple[str, str]:
+    """Return host and port of a tcp endpoint, an IPv6 address in its brackets; two empty texts of another."""
+    if not endpoint.startswith("tcp://"):
+        return "", ""
+    host, _, port = endpoint.removeprefix("tcp://").rpartition(":")
+    return host, port
+
+
 def _check_path(path: str) -> None:
     if not path.isprintable():
         raise ConfigError(f"{path!r} is not a path that can be printed")

@@ -31,6 +31,7 @@ SAMPLES: dict[str, tuple[str, ...]] = {
     "publish": ("ipc:///p/a.pub", "tcp://127.0.0.1:11", "tcp://[::1]:12"),
     "store": ("memory:", "sqlite:///a/b.db", "sqlite:c.db"),
     "insecure": ("true", "false", "true"),
+    "trust_folders": ("true", "false", "true"),
     "heartbeat": ("1", "2", "0.5"),
     "heartbeat_timeout": ("11", "12", "13.5"),
     "max_message": ("1", "2", "3"),
@@ -105,6 +106,7 @@ def test_defaults(monkeypatch: pytest.MonkeyPatch) -> None:
         publish=("ipc:///run/zmule/zmule.pub",),
         store="memory:",
         insecure=False,
+        trust_folders=False,
         app=None,
         mules=(),
         farms=(),
@@ -182,6 +184,45 @@ def test_what_a_mule_finds_in_its_environment_is_no_error() -> None:
         "ZMULE_ENDPOINT": "ipc:///a/b",
     }
     assert load({}, environ).endpoints == ("ipc:///a/b",)
+
+
+CLUSTER = {
+    "ZMULE_SERVICE_HOST": "10.3.0.7",
+    "ZMULE_SERVICE_PORT": "5870",
+    "ZMULE_SERVICE_PORT_MAIN": "5870",
+    "ZMULE_PORT": "tcp://10.3.0.7:5870",
+    "ZMULE_PORT_5870_TCP": "tcp://10.3.0.7:5870",
+    "ZMULE_PORT_5870_TCP_PROTO": "tcp",
+    "ZMULE_PORT_5870_TCP_PORT": "5870",
+    "ZMULE_PORT_5870_TCP_ADDR": "10.3.0.7",
+    "ZMULE_PORT_5870_UDP": "udp://[fd00::7]:5870",
+    "ZMULE_BROKER_SERVICE_HOST": "fd00::7",
+    "ZMULE_BROKER_PORT": "tcp://[fd00::7]:5870",
+}
+
+
+def test_what_a_cluster_sets_for_a_service_of_that_name_is_no_setting() -> None:
+    assert load({}, CLUSTER) == load({}, {})
+
+
+def test_what_clients_read_is_no_error() -> None:
+    assert load({}, {"ZMULE_BROKER_USER": "alice"}) == load({}, {})
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        ("ZMULE_PORT", "5870"),
+        ("ZMULE_PORT", ""),
+        ("ZMULE_SERVICE_HOST", "a host"),
+        ("ZMULE_SERVICE", "10.3.0.7"),
+        ("ZMULE_PORT_5870", "tcp://10.3.0.7:5870"),
+        ("ZMULE_PORT_5870_TCP_HOST", "10.3.0.7"),
+        ("ZMULE_ENDPOINTS", "tcp://10.3.0.7:5870"),
+    ],
+)
+def test_what_only_looks_like_a_clusters_is_refused(name: str, value: str) -> None:
+    assert complaint({}, {name: value}).startswith(f"environment: '{name}' is no setting")
 
 
 class TestFile:
@@ -529,7 +570,11 @@ class TestMulefunc:
     @pytest.mark.parametrize("word", ["pickle", "msgpack"])
     def test_mules_are_told(self, word: str) -> None:
         told = told_to_mules(load({"mulefunc_serializer": [word]}, {}), "tcp://0.0.0.0:5")
-        assert told == {"ZMULE_ENDPOINT": "tcp://127.0.0.1:5", "ZMULE_MULEFUNC_SERIALIZER": word}
+        assert told == {
+            "ZMULE_ENDPOINT": "tcp://127.0.0.1:5",
+            "ZMULE_MULEFUNC_SERIALIZER": word,
+            "ZMULE_TRUST_FOLDERS": "",
+        }
         assert load({}, told).mulefunc_serializer == word
 
 

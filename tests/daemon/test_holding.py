@@ -241,8 +241,105 @@ def test_a_folder_of_another_user_is_refused(tmp_path: Path) -> None:
     folder = tmp_path / "run"
     folder.mkdir(mode=0o700)
     os.chown(folder, 12345, -1)
-    with pytest.raises(ConfigError, match="others may replace"), hold([f"ipc://{folder}/z.sock"]):
+    with (
+        pytest.raises(ConfigError, match=f"{folder} belongs to user 12345"),
+        hold([f"ipc://{folder}/z.sock"]),
+    ):
         pass
+
+
+def test_a_folder_above_counts_as_well(tmp_path: Path) -> None:
+    (tmp_path / "open" / "run").mkdir(parents=True)
+    (tmp_path / "open").chmod(0o777)
+    endpoint = f"ipc://{tmp_path}/open/run/z.sock"
+    with pytest.raises(ConfigError, match=f"others may replace files in {tmp_path}/open:"), hold([endpoint]):
+        pass
+    with hold([endpoint], trust_folders=True):
+        pass
+
+
+@pytest.mark.parametrize("umask", [0o777, 0o000])
+def test_the_umask_decides_nothing(tmp_path: Path, router: zmq.Socket[bytes], umask: int) -> None:
+    endpoint = f"ipc://{tmp_path}/run/z.sock"
+    before = os.umask(umask)
+    try:
+        with hold([endpoint]) as holding:
+            holding.bind(router, endpoint)
+            modes = [stat.S_IMODE(each.lstat().st_mode) for each in (tmp_path / "run").iterdir()]
+            assert modes == [0o600, 0o600]
+            assert stat.S_IMODE((tmp_path / "run").stat().st_mode) == 0o700
+            router.close()
+    finally:
+        os.umask(before)
+
+
+def test_a_lock_of_another_user_is_refused(path: Path, endpoint: str) -> None:
+    if os.geteuid() != 0:
+        pytest.skip("only root can give a file away")
+    lock = path.with_name("z.sock.lock")
+    lock.touch()
+    os.chown(lock, 12345, -1)
+    with pytest.raises(ConfigError, match=r"z\.sock\.lock is not ours but user 12345's"), hold([endpoint]):
+        pass
+    assert lock.exists()
+
+
+def test_a_lock_with_another_name_is_refused(path: Path, endpoint: str) -> None:
+    precious = path.with_name("precious")
+    precious.write_text("precious")
+    path.with_name("z.sock.lock").hardlink_to(precious)
+    with pytest.raises(ConfigError, match="is not ours"), hold([endpoint]):
+        pass
+    assert precious.read_text() == "precious"
+
+
+def test_what_vanished_is_put_back(path: Path, endpoint: str, router: zmq.Socket[bytes]) -> None:
+    with hold([endpoint]) as holding:
+        holding.bind(router, endpoint)
+        assert list(holding.mend()) == []
+        path.unlink()
+        path.with_name("z.sock.lock").unlink()
+        ((level, text),) = holding.mend()
+        assert (level, text.startswith(f"{path} had vanished and is there again")) == ("warning", True)
+        with pytest.raises(EndpointInUse), hold([endpoint]):
+            pass
+        assert list(holding.mend()) == []
+        router.close()
+    assert list(path.parent.iterdir()) == []
+
+
+def test_a_place_that_another_has_taken_is_not_taken_back(
+    path: Path, endpoint: str, router: zmq.Socket[bytes]
+) -> None:
+    with hold([endpoint]) as holding:
+        holding.bind(router, endpoint)
+        path.unlink()
+        path.with_name("z.sock.lock").unlink()
+        with other_holder(endpoint) as (holder, _):
+            ((level, text),) = holding.mend()
+            assert level == "error"
+            assert f"process {holder.pid} holds it" in text
+            assert list(holding.mend()) == []
+            assert path.is_socket()
+        router.close()
+
+
+def test_a_folder_that_another_user_has_put_there_gets_no_socket(
+    tmp_path: Path, router: zmq.Socket[bytes]
+) -> None:
+    if os.geteuid() != 0:
+        pytest.skip("only root can give a folder away")
+    folder = tmp_path / "run"
+    endpoint = f"ipc://{folder}/z.sock"
+    with hold([endpoint]) as holding:
+        holding.bind(router, endpoint)
+        folder.rename(tmp_path / "gone")
+        folder.mkdir()
+        os.chown(folder, 12345, -1)
+        ((level, text),) = holding.mend()
+        assert (level, "belongs to user 12345" in text) == ("error", True)
+        assert list(folder.iterdir()) == []
+        router.close()
 
 
 def test_a_lock_that_is_a_link_is_not_followed(path: Path, endpoint: str, tmp_path: Path) -> None:
@@ -297,6 +394,9 @@ class Refusing:
 
     def __init__(self, code: int) -> None:
         self.code = code
+
+    def setsockopt(self, option: int, value: int) -> None:
+        pass
 
     def bind(self, endpoint: str) -> None:
         raise zmq.ZMQError(self.code, endpoint)

@@ -61,6 +61,7 @@ class Config:
     publish: tuple[str, ...]
     store: str
     insecure: bool
+    trust_folders: bool
     app: str | None
     mules: tuple[MuleSpec, ...]
     farms: tuple[FarmSpec, ...]
@@ -107,6 +108,7 @@ def load(flags: Mapping[str, Sequence[str]], environ: Mapping[str, str]) -> Conf
         publish=publish,
         store=_store(sources),
         insecure=sources.pick(declared.INSECURE).value,
+        trust_folders=sources.pick(declared.TRUST_FOLDERS).value,
         app=sources.pick(declared.APP).value,
         mules=mules,
         farms=_farms(sources, len(mules)),

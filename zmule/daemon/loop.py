@@ -48,11 +48,15 @@ from zmule.daemon.alarm import Alarm
 from zmule.daemon.damper import Damper
 from zmule.daemon.filemon import FileMonitors
 from zmule.daemon.gateway import RETRY_SECONDS, Gateway
+from zmule.daemon.holding import Holding
 from zmule.daemon.notify import Notifier
 from zmule.daemon.supervisor import Supervisor
 from zmule.stores import Saved, Store
 
 log = logging.getLogger("zmule")
+
+MEND_SECONDS = 1.0
+"""How often to look whether the files of the sockets are still there."""
 
 
 def _write(level: str, text: str) -> None:
@@ -75,6 +79,7 @@ class Loop:
         notifier: tells the service manager.
         monitors: watches paths for signals.
         alarm: knows which operating system signals have come.
+        holding: the files of its sockets.
     """
 
     def __init__(
@@ -86,6 +91,7 @@ class Loop:
         notifier: Notifier,
         monitors: FileMonitors,
         alarm: Alarm,
+        holding: Holding,
     ) -> None:
         self._broker = broker
         self._gateway = gateway
@@ -94,6 +100,8 @@ class Loop:
         self._notifier = notifier
         self._alarm = alarm
         self._monitors = monitors
+        self._holding = holding
+        self._mend_at = time.monotonic() + MEND_SECONDS
         self._outcomes: deque[Event] = deque()
         self._store_error: str | None = None
         self._damper = Damper(_write)
@@ -141,6 +149,10 @@ class Loop:
         self._notifier.tick(time.monotonic())
         self._perform(self._broker.tick(instant()))
         self._settle()
+        if time.monotonic() >= self._mend_at:
+            self._mend_at = time.monotonic() + MEND_SECONDS
+            for level, text in self._holding.mend():
+                _write(level, text)
 
     def _look_at_store(self) -> None:
         """Tell the broker when the store cannot write any longer, and when it can again."""
@@ -154,7 +166,7 @@ class Loop:
     def _next_deadline(self) -> float:
         """Return until when there is nothing to do if nothing happens."""
         retry = time.monotonic() + RETRY_SECONDS if self._gateway.slow() else None
-        dues = (self._supervisor.next_deadline(), self._damper.next_deadline(), retry)
+        dues = (self._supervisor.next_deadline(), self._damper.next_deadline(), retry, self._mend_at)
         others = (due for due in dues if due is not None)
         return min(self._broker.next_deadline(), self._notifier.next_deadline(), *others)
 

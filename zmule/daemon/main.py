@@ -49,7 +49,9 @@ def run(config: Config) -> int:
     with ExitStack() as stack:
         alarm = stack.enter_context(Alarm())
         files = raise_file_limit()
-        holding = stack.enter_context(hold([*config.endpoints, *config.publish]))
+        holding = stack.enter_context(
+            hold([*config.endpoints, *config.publish], trust_folders=config.trust_folders)
+        )
         if config.store != "memory:":
             sys.setswitchinterval(SWITCH_SECONDS)
         store = stack.enter_context(closing(open_store(config.store)))
@@ -64,7 +66,7 @@ def run(config: Config) -> int:
         for endpoint, publish in pairs:
             log.info("zmuled %s serves %s, broadcasts by %s", VERSION, endpoint, publish)
         spare_collections()
-        Loop(broker, gateway, store, supervisor, notifier, monitors, alarm).run()
+        Loop(broker, gateway, store, supervisor, notifier, monitors, alarm, holding).run()
         left = broker.left()
         if left and config.store == "memory:":
             log.warning("%d messages are lost: the store is memory:", left)
@@ -143,6 +145,7 @@ def told_to_mules(config: Config, endpoint: str) -> dict[str, str]:
     return {
         "ZMULE_ENDPOINT": reachable(endpoint),
         "ZMULE_MULEFUNC_SERIALIZER": config.mulefunc_serializer,
+        "ZMULE_TRUST_FOLDERS": "true" if config.trust_folders else "",
     }
 
 

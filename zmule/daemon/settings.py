@@ -285,6 +285,16 @@ INSECURE = Setting(
     BROKER_PANEL,
     "no",
 )
+TRUST_FOLDERS = Setting(
+    "trust_folders",
+    "broker.trust_folders",
+    SWITCH,
+    False,
+    "Accept folders above socket and store to which other users may write: for a container's volume, where "
+    "all who can are trusted. Clients read the variable, too.",
+    BROKER_PANEL,
+    "no",
+)
 HEARTBEAT = Setting(
     "heartbeat",
     "broker.heartbeat",
@@ -421,6 +431,7 @@ SETTINGS: tuple[Setting[Any], ...] = (
     PUBLISH,
     STORE,
     INSECURE,
+    TRUST_FOLDERS,
     HEARTBEAT,
     HEARTBEAT_TIMEOUT,
     LOCKS,

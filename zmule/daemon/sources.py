@@ -7,6 +7,7 @@ file and key.
 
 from __future__ import annotations
 
+import re
 import tomllib
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -24,6 +25,24 @@ MAX_FILE = 1 << 20
 
 SUPERVISED = frozenset({"ZMULE_NUMBER", "ZMULE_SUPERVISOR", "ZMULE_TOKEN"})
 """What `zmuled` sets for its mules besides ZMULE_ENDPOINT. No settings, but a mule may start a `zmuled`."""
+
+CLIENTS = frozenset({"ZMULE_BROKER_USER"})
+"""What clients read, and a `zmuled` may have in its environment because they do."""
+
+_ADDRESS = r"(tcp|udp|sctp)://\S+:\d+"
+CLUSTER = tuple(
+    (re.compile(rf"ZMULE_([A-Z0-9_]+_)?{name}", re.ASCII), re.compile(value, re.ASCII))
+    for name, value in (
+        ("SERVICE_HOST", r"[\da-f.:]+"),
+        ("SERVICE_PORT(_[A-Z0-9_]+)?", r"\d+"),
+        ("PORT", _ADDRESS),
+        (r"PORT_\d+_(TCP|UDP|SCTP)", _ADDRESS),
+        (r"PORT_\d+_(TCP|UDP|SCTP)_PROTO", "tcp|udp|sctp"),
+        (r"PORT_\d+_(TCP|UDP|SCTP)_PORT", r"\d+"),
+        (r"PORT_\d+_(TCP|UDP|SCTP)_ADDR", r"[\da-f.:]+"),
+    )
+)
+"""Names and values of what Kubernetes gives to every pod for a service called `zmule` or `zmule-…`."""
 
 VARIABLES = frozenset(setting.variable for setting in SETTINGS if setting.variable)
 KEYS = frozenset(setting.key for setting in SETTINGS if setting.key)
@@ -116,8 +135,15 @@ def check_names(names: Iterable[str], known: Iterable[str], where: str) -> None:
 
 def check_environment(environ: Mapping[str, str]) -> None:
     """Refuse a variable that looks like a setting and is none."""
-    ours = {name for name in environ if name.startswith("ZMULE_")}
-    check_names(sorted(ours - SUPERVISED), VARIABLES, "environment")
+    ours = {
+        name for name, value in environ.items() if name.startswith("ZMULE_") and not _is_clusters(name, value)
+    }
+    check_names(sorted(ours - SUPERVISED - CLIENTS), VARIABLES, "environment")
+
+
+def _is_clusters(name: str, value: str) -> bool:
+    """Tell whether a cluster has set the variable, and no operator."""
+    return any(names.fullmatch(name) and values.fullmatch(value) for names, values in CLUSTER)
 
 
 def read_file(path: str) -> dict[str, Any]:

@@ -19,6 +19,7 @@ from urllib.parse import urlsplit
 import zmq
 
 from zmule import process
+from zmule.addresses import to_connect
 from zmule.connection import Bell, Connection, Socket, drain, poll
 from zmule.core.inbox import Inbox
 from zmule.core.wire import decode
@@ -177,7 +178,9 @@ class Receiver:
         self._broadcasts.subscribe(b"")
         self._descriptor = cast(int, self._broadcasts.get(zmq.FD))
         try:
-            self._broadcasts.connect(endpoint)
+            address, ipv6 = to_connect(endpoint)
+            self._broadcasts.setsockopt(zmq.IPV6, int(ipv6))
+            self._broadcasts.connect(address)
         except zmq.ZMQError as error:
             raise ProtocolError(f"cannot subscribe to {endpoint}: {error.strerror}") from None
 

@@ -75,9 +75,14 @@ def _make_file(path: Path) -> None:
     folder = path.parent
     if not folder.exists():
         folder.mkdir(mode=0o700)
+        folder.chmod(0o700)
         _sync(folder.parent)
     if not path.exists():
-        os.close(os.open(path, os.O_CREAT | os.O_EXCL | os.O_RDWR | os.O_CLOEXEC, 0o600))
+        descriptor = os.open(path, os.O_CREAT | os.O_EXCL | os.O_RDWR | os.O_CLOEXEC, 0o600)
+        try:
+            os.fchmod(descriptor, 0o600)  # whatever the umask
+        finally:
+            os.close(descriptor)
         _sync(folder)
 
 
@@ -98,6 +103,7 @@ def _prepare(db: sqlite3.Connection, path: Path) -> None:
     if db.execute("PRAGMA journal_mode = WAL").fetchone() != ("wal",):
         raise ConfigError(f"store {path}: SQLite cannot keep a log there: use another file system")
     db.execute("PRAGMA synchronous = FULL")
+    db.execute("PRAGMA secure_delete = OFF")
     db.execute(f"PRAGMA journal_size_limit = {WAL_BYTES}")
     complaint = db.execute("PRAGMA quick_check(1)").fetchone()[0]
     if complaint != "ok":
