@@ -16,6 +16,7 @@ from zmule.core.effects import Changes, Effect, Recovery
 from zmule.core.events import BatchLost, BatchSaved
 from zmule.core.expiry import Expiry
 from zmule.core.frames import Answer, Confirm, Recall
+from zmule.core.hangs import Hangs
 from zmule.core.inbox import Delivery, Inbox
 from zmule.core.intake import Intake
 from zmule.core.lanes import Lanes
@@ -447,6 +448,15 @@ def give_back_nothing(patch: pytest.MonkeyPatch) -> None:
     patch.setattr(Inbox, "_give_back", lambda self, most: None)
 
 
+def let_hanging_mules_live(patch: pytest.MonkeyPatch) -> None:
+    patch.setattr(Hangs, "_kill", lambda self, mule, why: None)
+
+
+def kill_who_hangs_no_more(patch: pytest.MonkeyPatch) -> None:
+    patch.setattr(Hangs, "connected", lambda self, mule: None)
+    patch.setattr(Hangs, "validate", lambda self: None)
+
+
 BUGS: list[Plant] = [
     confirm_before_save,
     answer_before_commit,
@@ -499,4 +509,6 @@ BUGS: list[Plant] = [
     drop_a_refusal_for_want_of_a_disk,
     never_ask_back,
     give_back_nothing,
+    let_hanging_mules_live,
+    kill_who_hangs_no_more,
 ]

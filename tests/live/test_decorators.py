@@ -514,7 +514,7 @@ def test_lock_thread_and_harakiri(zmuled: Zmuled) -> None:
     wait_until(lambda: {"held True", "5 6 False apart", "apart 7"} <= set(lines(zmuled)))
     pid = zmuled.mule(1)["pid"]
     client.signal(2)
-    wait_until(lambda: f"*** HARAKIRI ON MULE 1 (pid: {pid}) ***" in lines(zmuled))
+    wait_until(lambda: f"*** HARAKIRI ON MULE 1 (pid: {pid}) ***" in zmuled.output())
     wait_until(lambda: "survived" in lines(zmuled))
 
 

@@ -3,43 +3,9 @@
 from __future__ import annotations
 
 import os
-import signal
 import sys
-import threading
 import time
 from pathlib import Path
-
-from zmule import current
-
-_harakiri: threading.Timer | None = None
-
-
-def set_user_harakiri(seconds: float = 0, /) -> None:
-    """Kill this process in so many seconds, unless this is called again; 0: do not.
-
-    Raises:
-        TypeError: `seconds` is no number.
-        ValueError: they are fewer than 0.
-    """
-    global _harakiri
-    if not isinstance(seconds, (int, float)):
-        raise TypeError(f"a time is a number, not {type(seconds).__name__}")
-    if not 0 <= seconds <= threading.TIMEOUT_MAX:
-        raise ValueError(f"a time is 0 seconds or more, not {seconds}")
-    if _harakiri is not None:
-        _harakiri.cancel()
-        _harakiri = None
-    if seconds:
-        _harakiri = threading.Timer(seconds, _commit)
-        _harakiri.daemon = True
-        _harakiri.start()
-
-
-def _commit() -> None:
-    mule = current.current_mule()
-    who = f"ON MULE {mule.mule_id} " if mule else ""
-    print(f"*** HARAKIRI {who}(pid: {os.getpid()}) ***", file=sys.stderr, flush=True)
-    os.kill(os.getpid(), signal.SIGKILL)
 
 
 def masterpid() -> int:

@@ -17,13 +17,13 @@ from typing import Any
 
 from zmule import current
 from zmule.compat import absent, state
+from zmule.compat.harakiri import set_user_harakiri as set_user_harakiri
 from zmule.compat.process import i_am_the_spooler as i_am_the_spooler
 from zmule.compat.process import log as log
 from zmule.compat.process import masterpid as masterpid
 from zmule.compat.process import mem as mem
 from zmule.compat.process import micros as micros
 from zmule.compat.process import ready as ready
-from zmule.compat.process import set_user_harakiri as set_user_harakiri
 from zmule.compat.process import setprocname as setprocname
 from zmule.compat.translate import as_bytes, check_message, errors, farm_name, seconds_of, signal_number
 from zmule.core.frames import DIRECT, FARM, SIGNAL, Body

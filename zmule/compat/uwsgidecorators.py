@@ -16,6 +16,7 @@ from typing import Any, TypeVar
 
 from zmule import current
 from zmule.compat import absent, state, uwsgi
+from zmule.compat import harakiri as _harakiri
 from zmule.compat.translate import errors, farm_name
 from zmule.core.queues import ANY, farm_queue, is_function, mule_queue
 
@@ -280,11 +281,8 @@ def harakiri(seconds: float) -> Callable[[Function], Function]:
     def decorate(f: Function) -> Function:
         @functools.wraps(f)
         def watched(*args: Any, **kwargs: Any) -> Any:
-            uwsgi.set_user_harakiri(seconds)
-            try:
+            with _harakiri.here.call(seconds):
                 return f(*args, **kwargs)
-            finally:
-                uwsgi.set_user_harakiri(0)
 
         return watched  # type: ignore[return-value]  # it is called the same way
 

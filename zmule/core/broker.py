@@ -59,6 +59,7 @@ from zmule.core.frames import (
     Return,
     Settled,
 )
+from zmule.core.hangs import Hangs
 from zmule.core.instant import Instant
 from zmule.core.intake import Intake, Pending
 from zmule.core.mules import Mule, Roster
@@ -97,6 +98,7 @@ class Broker:
         self.redelivery = Redelivery(self)
         self.store_error: str | None = None
         self.stopping = False
+        self.hangs = Hangs(self)
         self.turns = Turns(self)
         self.admission = Admission(self)
         self.broadcast = 0
@@ -108,6 +110,7 @@ class Broker:
             "stop": lambda asked: self._order(asked, Stop()),
             "reload": lambda asked: self._order(asked, Reload()),
             "room": self.room.ask,
+            **self.hangs.questions(),
             **self.services.questions(),
             **self.letters.questions(),
         }
@@ -163,6 +166,7 @@ class Broker:
         """Do what is due; return what is to be done about it, in order."""
         self.now, self.dispatch.now = now, now.mono
         self._give_up_silent()
+        self.hangs.tick()
         self.dispatch.recall_stale(now.mono)
         self.services.tick()
         self.redelivery.tick()
@@ -179,8 +183,7 @@ class Broker:
         silent = list(takewhile(lambda mule: self._silent_since(mule) <= now, mules))
         peers = tuple(cast(Peer, mule.peer) for mule in silent)
         for mule in silent:
-            silence = f"{self.limits.heartbeat_timeout:g} s"
-            self.note("warning", f"mule {mule.number} has been silent for {silence}")
+            self.hangs.silent(mule)
         self._vanished(PeersVanished(peers))
         for peer in peers:
             self.send(peer, Reset("silent", "no heartbeat in time: register anew"))
@@ -190,7 +193,7 @@ class Broker:
         deadlines = [self._housekeeping]
         if (mule := next(iter(self.roster.connected()), None)) is not None:
             deadlines.append(self._silent_since(mule))
-        timed = (self.services, self.dispatch, self.redelivery, self.turns, self.room)
+        timed = (self.hangs, self.services, self.dispatch, self.redelivery, self.turns, self.room)
         others = [each.next_deadline() for each in timed]
         return min(deadlines + [due for due in others if due is not None])
 
@@ -412,7 +415,7 @@ class Broker:
         unsaved = self.intake.unsaved() + self.letters.rising()
         self.dispatch.validate(self.roster, unsaved + len(self.redelivery.delays))
         self.services.validate()
-        for part in (self.letters, self.redelivery.delays, self.room):
+        for part in (self.hangs, self.letters, self.redelivery.delays, self.room):
             part.validate()
         for mule in self.roster:
             assert mule.peer is not None or not mule.in_flight, f"{mule} is not connected"

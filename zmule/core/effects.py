@@ -139,6 +139,12 @@ class Reload(NamedTuple):
     """Have all mules of the configuration started anew, each when it has finished its work."""
 
 
+class KillMule(NamedTuple):
+    """Kill the process of a mule of the configuration, and what it has started; `MuleExited` follows."""
+
+    number: int
+
+
 class Note(NamedTuple):
     """Tell the operator: `level` is that of Python's logging, `text` one line.
 
@@ -150,4 +156,4 @@ class Note(NamedTuple):
     damped: bool = True
 
 
-Effect = Changes | Save | Forget | Bury | Send | Publish | Watch | Unwatch | Stop | Reload | Note
+Effect = Changes | Save | Forget | Bury | Send | Publish | Watch | Unwatch | Stop | Reload | KillMule | Note

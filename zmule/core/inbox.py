@@ -271,6 +271,11 @@ class Inbox(Link):
         self.news = True
         return self.questions.ask(what, arguments)
 
+    def tell(self, what: str, *arguments: Any) -> None:
+        """Tell the broker something that replaces what it was told so before. Nobody waits for an answer."""
+        self.news = True
+        self.questions.tell(what, arguments)
+
     def want(self, what: str, *arguments: Any) -> None:
         """Have a question that was answered well put again at every new registration: a lasting wish."""
         self._wants[(what, *arguments)] = None

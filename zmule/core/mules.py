@@ -70,6 +70,10 @@ _SETS = {
 """For each source, the sets of sources that it is in, as bits and as members."""
 
 
+DIED = "died with it"
+"""What has become of a mule of which nothing better is known, as the reason why a message comes again."""
+
+
 class Mule:
     """A mule: a configured number, or a process that joined from outside."""
 
@@ -78,6 +82,7 @@ class Mule:
         "buffered",
         "coming",
         "configured",
+        "doom",
         "early",
         "epoch",
         "farms",
@@ -135,6 +140,7 @@ class Mule:
         self.last_exit: Exit | None = None
         self.in_flight: dict[int, Message] = {}
         self.left_behind = 0
+        self.doom = DIED
         self._forget_waits()
 
     def __repr__(self) -> str:

@@ -25,6 +25,7 @@ class Questions:
         self._unsent: list[int] = []
         self._reminders: list[Ask] = []
         self._answers: dict[int, Answer] = {}
+        self._told: dict[str, int] = {}
 
     def __bool__(self) -> bool:
         """Whether an answer is due."""
@@ -41,6 +42,12 @@ class Questions:
         self._open[self._last] = Ask(self._last, what, arguments)
         self._unsent.append(self._last)
         return self._last
+
+    def tell(self, what: str, arguments: tuple[Any, ...]) -> None:
+        """Put a question whose answer nobody waits for, in place of the one that was put so before."""
+        former = self._told.pop(what, 0)
+        self._open.pop(former, None)
+        self._told[what] = self.ask(what, arguments)
 
     def remind(self, what: str, arguments: tuple[Any, ...]) -> None:
         """Put a question once, on the present connection, whose answer is known and will be dropped."""
@@ -74,7 +81,7 @@ class Questions:
 
     def take(self, answer: Answer) -> None:
         """Take in an answer; one that nobody waits for is dropped."""
-        if self._open.pop(answer.request, None) is not None:
+        if self._open.pop(answer.request, None) is not None and answer.request not in self._told.values():
             self._answers[answer.request] = answer
 
 

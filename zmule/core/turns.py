@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING
 from zmule.core.effects import Forget, Note
 from zmule.core.events import MuleExited, MuleGivenUp, MuleSpawned, Peer, Undelivered
 from zmule.core.frames import DIRECT, FARM, Bye, Farewell, Nack, Report, Return, Settled
-from zmule.core.mules import Exit, Mule
+from zmule.core.mules import DIED, Exit, Mule
 from zmule.core.queues import Message, mule_queue, number_of
 from zmule.errors import ProtocolError
 
@@ -109,6 +109,7 @@ class Turns:
                 self._dispatch.unseen.add(back)
                 self._dispatch.put_back(back)
             self.lose(mule)
+            self._broker.hangs.left(mule)
         self._broker.gone(peer)
         self._broker.send(peer, Farewell())
 
@@ -150,6 +151,7 @@ class Turns:
 
     def joined(self, mule: Mule) -> None:
         """A mule is connected. One of the configuration has still to load what it runs."""
+        self._broker.hangs.connected(mule)
         if not mule.configured:
             mule.started = self._broker.now.mono
             mule.turn("joined", self._broker.now.mono)
@@ -205,9 +207,10 @@ class Turns:
         self._broker.services.lost(mule)
         held = self._roster.disconnect(mule)
         mule.left_behind = len(held)
+        self._broker.hangs.lost(mule)
         mule.turn("vanished", self._broker.now.mono)
         self._dispatch.suspect(held)
-        self._broker.redelivery.retry(held, mule, f"mule {number} died with it")
+        self._broker.redelivery.retry(held, mule, f"mule {number} {mule.doom}")
 
     # What the supervisor says of their processes.
 
@@ -217,6 +220,8 @@ class Turns:
         mule.pid, mule.token = event.pid, event.token
         mule.started = self._broker.now.mono
         mule.turn("spawned", self._broker.now.mono)
+        mule.doom = DIED
+        self._broker.hangs.spawned(mule)
         self._tell("info", f"mule {mule.number} started: pid {mule.pid}")
 
     def exited(self, event: MuleExited) -> None:
@@ -228,6 +233,7 @@ class Turns:
         mule.last_exit = Exit(event.status, self._broker.now.mono)
         if mule.peer is not None:
             self.lose(mule)
+        self._broker.hangs.exited(mule)
         if mule.state != "gone":
             mule.turn("vanished", self._broker.now.mono)
         self.changes += 1

@@ -21,6 +21,7 @@ from zmule.core.effects import (
     Changes,
     Effect,
     Forget,
+    KillMule,
     Note,
     Publish,
     Reload,
@@ -220,6 +221,9 @@ class Loop:
         log.info("a mule or worker has asked for it: starting all mules anew")
         self._supervisor.reload(time.monotonic())
 
+    def _kill(self, effect: KillMule) -> None:
+        self._supervisor.slay(effect.number)
+
     def _note(self, effect: Note) -> None:
         if effect.damped:
             self._damper.note(effect.level, effect.text, time.monotonic())
@@ -280,5 +284,6 @@ _PERFORM: dict[type[Effect], Callable[..., None]] = {
     Unwatch: Loop._unwatch,
     Stop: Loop._stop,
     Reload: Loop._reload,
+    KillMule: Loop._kill,
     Note: Loop._note,
 }

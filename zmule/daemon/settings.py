@@ -309,7 +309,8 @@ HEARTBEAT_TIMEOUT = Setting(
     "broker.heartbeat_timeout",
     _seconds(0.001),
     20.0,
-    "After how long a silence a peer is taken for dead; longer than the heartbeat.",
+    "After how long a silence a peer is taken for dead, and a mule of zmuled's own killed; longer than the "
+    "heartbeat.",
     BROKER_PANEL,
     "20",
 )

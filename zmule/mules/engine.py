@@ -251,6 +251,17 @@ class Engine:
             raise from_code(answer.code, str(answer.value))
         return answer.value
 
+    @property
+    def supervised(self) -> bool:
+        """Whether `zmuled` has started this process, and can kill it."""
+        return self._supervised and self._pid == os.getpid()
+
+    def set_deadline(self, seconds: float) -> None:
+        """Have this process killed by `zmuled`, which has started it, in so many seconds; 0: not any more."""
+        with self._mutex:
+            self._inbox.tell("set_deadline", seconds)
+            self._receiver.exchange()
+
     def want(self, what: str, *arguments: Any) -> None:
         """Ask, and have the same asked at every registration to come. Errors are those of `ask`."""
         self.ask(what, *arguments)

@@ -12,7 +12,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator
 from typing import cast
 
-from zmule.core.effects import Effect, Send
+from zmule.core.effects import Effect, KillMule, Send
 from zmule.core.events import (
     BatchLost,
     BatchSaved,
@@ -180,6 +180,14 @@ class Cluster(World):
         """Let the supervisor notice that a mule of its own is dead."""
         del self.spawned[number]
         self.exited(number)
+
+    def slay(self, number: int) -> None:
+        """Kill the process of a mule of the configuration, as the supervisor does; `reap` tells of it."""
+        mule = self.spawned.get(number)
+        claim(mule is not None, "killed, and not running", number)
+        claim(not (mule and self.registered(mule)), "killed, and at its work", number)
+        if mule is not None and mule.alive:
+            self.kill(mule)
 
     def kill(self, actor: Actor) -> None:
         """Let a process die; what it has sent may still arrive."""
@@ -350,9 +358,13 @@ class Cluster(World):
         due, then = self.broker.next_deadline(), self.broker.now
         jumped = abs(self.clock.wall - then.wall - (self.clock.mono - then.mono)) > BLUR
         self.ledger.release()
+        connected = {mule.number for mule in self.broker.roster.connected() if mule.token}
         effects = self.broker.tick(self.clock.now())
         early = effects and self.clock.mono < due - BLUR and not jumped
         claim(not early, "something was done before it was due", effects, due)
+        given_up = connected - {mule.number for mule in self.broker.roster.connected()}
+        left_alive = given_up - {effect.number for effect in effects if isinstance(effect, KillMule)}
+        claim(not left_alive, "silent, and not killed", left_alive)
         self.perform(effects)
         if effects:
             self.check()

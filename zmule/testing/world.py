@@ -14,7 +14,20 @@ from collections.abc import Iterable, Iterator
 from typing import NamedTuple
 
 from zmule.core.broker import Broker
-from zmule.core.effects import Bury, Effect, Forget, Note, Publish, Reload, Save, Send, Stop, Unwatch, Watch
+from zmule.core.effects import (
+    Bury,
+    Effect,
+    Forget,
+    KillMule,
+    Note,
+    Publish,
+    Reload,
+    Save,
+    Send,
+    Stop,
+    Unwatch,
+    Watch,
+)
 from zmule.core.events import (
     BatchLost,
     BatchSaved,
@@ -273,6 +286,7 @@ class World:
         self.published: list[Publish] = []
         self.watched: dict[str, None] = {}
         self.unwatchable: set[str] = set()
+        self.slain: list[int] = []
         self.delivered: list[Handed] = []
         self.returned: set[int] = set()
         self.started: list[Delivery] = []
@@ -401,8 +415,14 @@ class World:
                 self.store.save(effect)
             elif isinstance(effect, (Watch, Unwatch)):
                 self.watch(effect)
+            elif isinstance(effect, KillMule):
+                self.slay(effect.number)
             elif not isinstance(effect, (Note, Stop, Reload)):
                 self.keep(effect)
+
+    def slay(self, number: int) -> None:
+        """Note that the process of a mule of the configuration is to be killed."""
+        self.slain.append(number)
 
     def watch(self, effect: Watch | Unwatch) -> None:
         """Watch a path, or no longer; the next `turn` tells the broker whether that can be."""
