@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import partial
 from pathlib import Path
 
 import zmq
@@ -43,3 +44,33 @@ def test_nothing_is_due_at_once_while_the_broker_does_not_read(tmp_path: Path) -
 
         wait_until(stuck)
         connection.close()
+
+
+class Doubter(Talker):
+    """A link that counts its doubts."""
+
+    doubted = 0
+
+    def outgoing(self, _now: float) -> list[Frame]:
+        return []
+
+    def doubt(self) -> None:
+        self.doubted += 1
+
+
+def test_a_connection_that_was_away_is_doubted(tmp_path: Path) -> None:
+    endpoint, link = f"ipc://{tmp_path}/broker", Doubter()
+    connection = Connection(endpoint, link)
+    connection.renew(0.0)
+
+    def doubted(times: int) -> bool:
+        connection.exchange(0.0)
+        return link.doubted == times
+
+    for times in (1, 2):
+        with process.context().socket(zmq.ROUTER) as broker:
+            broker.linger = 0
+            broker.bind(endpoint)
+            wait_until(partial(doubted, times), "a doubt")
+        wait_until(lambda: doubted(link.doubted) and connection._full, "the cut")
+    connection.close()

@@ -73,6 +73,7 @@ class Connection:
         self._link = link
         self._monitored = monitored
         self._spoilt = False
+        self._full = False
         self._backlog: list[bytes] = []
 
     def renew(self, now: float) -> None:
@@ -86,6 +87,7 @@ class Connection:
             if self._monitored:
                 self._monitor = self.socket.get_monitor_socket(zmq.EVENT_DISCONNECTED)
                 self.cuts = cast(int, self._monitor.get(zmq.FD))
+                self.was_cut()  # until a socket has been looked at, its descriptor tells of nothing
 
     def was_cut(self) -> bool:
         """Return whether the connection has broken since the last call. Only by the thread that polls."""
@@ -124,7 +126,10 @@ class Connection:
             for data in frames:
                 link.receive(decode(data), now)
             taken += len(frames)
-            waits = self._backlog or (link.state == "down" and link.next_deadline(now) is None)
+            if self._full and events & WRITE:
+                link.doubt()
+            self._full = not events & WRITE
+            waits = self._backlog or link.doubts or (link.state == "down" and link.next_deadline(now) is None)
             if not (woken or frames or (waits and events & WRITE)) or not self._transmit(socket, now):
                 return taken
             woken = False
@@ -166,7 +171,7 @@ class Connection:
             self.socket.close(linger=0)
         self.socket = self._monitor = None
         self.descriptor = self.cuts = -1
-        self._spoilt = False
+        self._spoilt = self._full = False
         self._backlog.clear()
 
     def abandon(self) -> None:
@@ -215,7 +220,7 @@ def connect(endpoint: str) -> Socket:
     socket.linger = 0
     socket.setsockopt(zmq.IMMEDIATE, 1)
     socket.setsockopt(zmq.RECONNECT_IVL, 20)
-    socket.setsockopt(zmq.RECONNECT_IVL_MAX, 1000)
+    socket.setsockopt(zmq.RECONNECT_IVL_MAX, 100)
     if endpoint.startswith("tcp:"):
         socket.setsockopt(zmq.HEARTBEAT_IVL, 5000)
         socket.setsockopt(zmq.HEARTBEAT_TIMEOUT, 15000)

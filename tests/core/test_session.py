@@ -75,6 +75,29 @@ def kinds(frames: list[Frame]) -> list[type]:
     return [type(frame) for frame in frames]
 
 
+def test_a_doubt_is_a_ping_at_once_if_an_answer_is_due() -> None:
+    box = up(outbox())
+    box.doubt()
+    assert box.outgoing(0.1) == []
+    box.questions.ask("status", ())
+    assert kinds(box.outgoing(0.1)) == [Ask]
+    box.doubt()
+    assert kinds(box.outgoing(0.2)) == [Ping]
+    assert box.outgoing(0.3) == []
+    box.receive(Reset("unknown", "say HELLO first"), 0.4)
+    assert kinds(box.outgoing(0.4)) == [Hello]
+
+
+def test_pauses_between_attempts_stay_below_half_a_second() -> None:
+    box, now = inbox(), 0.0
+    for _ in range(20):
+        box.outgoing(now)
+        box.receive(Reset("stopping", "this broker is about to end"), now)
+        due = box.next_deadline(now)
+        assert due is None or due - now < 0.5
+        now = due or now
+
+
 def test_it_greets_once_and_again_after_a_reset() -> None:
     box = up(outbox())
     assert box.outgoing(1.0) == []

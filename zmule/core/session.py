@@ -31,7 +31,7 @@ GREETING_SECONDS = (0.5, 5.0)
 """How long a Hello may go unanswered before another connection is tried: at first, and at most; doubled each
 time."""
 
-BACKOFF_SECONDS = (0.05, 2.0)
+BACKOFF_SECONDS = (0.05, 0.3)
 """Shortest and longest pause between attempts; doubled each time."""
 
 STEPS = 30
@@ -46,6 +46,9 @@ class Link:
         session: 16 random bytes that name the session; pauses between attempts are spread by them.
         ping_after: seconds without a word from the broker after which it is asked for one.
         give_up_after: seconds of silence after which the connection is given up.
+
+    Attributes:
+        doubts: whether to ask now whether the broker still knows the session.
     """
 
     def __init__(self, role: str, session: bytes, *, ping_after: float, give_up_after: float) -> None:
@@ -53,6 +56,7 @@ class Link:
         self.session = session
         self.state = "down"
         self.error: ZmuleError | None = None
+        self.doubts = False
         self.ping_after = ping_after
         self.give_up_after = give_up_after
         self._attempts = 0
@@ -107,8 +111,9 @@ class Link:
         if self.expecting():
             if self._at_rest:  # silence counts from here, not from before there was anything to say
                 self._at_rest, self._heard = False, now
-            if now >= self._ping_at():
+            if self.doubts or now >= self._ping_at():
                 self._said = self._pinged = now
+                self.doubts = False
                 frames.append(Ping(0, self.busy(now)))
         return frames
 
@@ -151,6 +156,13 @@ class Link:
         elif self.state == "greeting" and frame.code == "stopping":
             self._retry(now)
 
+    def doubt(self) -> None:
+        """The connection takes frames again, which it did not: it may be another, to another broker.
+
+        What was sent on the one before may be lost. If so, the answer to a ping says it at once.
+        """
+        self.doubts = self.state == "up" and self.expecting()
+
     def disconnected(self, now: float) -> None:
         """The connection, or the broker's knowledge of it, is gone: greet again on the next one."""
         if self.state in ("up", "greeting"):
@@ -165,6 +177,7 @@ class Link:
         self._attempts = min(self._attempts + 1, 20)
         self._greet_at = now + pause * (0.5 + self.session[0] / 510)
         self.state = "down"
+        self.doubts = False
 
     def _patience(self) -> float:
         """Return for how many seconds to wait for the answer to a Hello."""

@@ -138,9 +138,8 @@ class Receiver:
             woken = self._connection.descriptor in ready
             self._connection.renew(now)
             self._connection.exchange(now, woken=woken)
-            if self._broadcasts is not None and self._descriptor in ready:
-                for data in drain(self._broadcasts):
-                    self._inbox.broadcast(decode(data))
+            if self._descriptor in ready:
+                self._listen()
             if self._alarm is not None and self._alarm.fileno() in ready:
                 self._interrupted(self._alarm.recv(4096))
             self._follow()
@@ -183,6 +182,13 @@ class Receiver:
             self._broadcasts.connect(address)
         except zmq.ZMQError as error:
             raise ProtocolError(f"cannot subscribe to {endpoint}: {error.strerror}") from None
+        self._listen()  # until it has been looked at, its descriptor tells of nothing
+
+    def _listen(self) -> None:
+        """Take in what was broadcast."""
+        if self._broadcasts is not None:
+            for data in drain(self._broadcasts):
+                self._inbox.broadcast(decode(data))
 
     def _unsubscribe(self) -> None:
         if self._broadcasts is not None:
