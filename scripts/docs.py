@@ -8,8 +8,10 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
+from textwrap import wrap
 from typing import Any, get_args, get_type_hints
 
+from zmule.compat import names
 from zmule.core import frames, states, wire
 from zmule.daemon import settings
 from zmule.errors import BY_CODE, ZmuleError
@@ -37,6 +39,7 @@ def pages() -> dict[Path, str]:
             part("codes", code_table),
         ],
         "client.rst": [part("errors", error_table)],
+        "migrating.rst": [part("names", name_tables)],
     }
     return {DOCS / name: refreshed((DOCS / name).read_text(), edits) for name, edits in parts.items()}
 
@@ -117,6 +120,29 @@ def error_table() -> Iterator[str]:
         (f"``{cls.__name__}``", f"``{cls.code}``", str(cls.exit_code), prose(cls.__doc__)) for cls in ERRORS
     ]
     yield from table(("Class", "Code", "Exit", "Meaning"), rows)
+
+
+def name_tables() -> Iterator[str]:
+    """Yield what becomes of each name of uWSGI's Python API."""
+    for title, entries in {**names.UWSGI, "uwsgidecorators": names.DECORATORS}.items():
+        yield f"{title}\n{'~' * len(title)}\n"
+        yield ".. list-table::\n   :header-rows: 1\n   :widths: 30 10 60\n"
+        yield from cells("Name", "In zmule", "How it differs, or what to do")
+        for each, status, text in entries:
+            marked = " ".join(f"``{name}``" for name in each.split())
+            yield from cells(
+                marked, status, prose(text[:1].upper() + text[1:]).rstrip(".") + "." * bool(text)
+            )
+        yield ""
+
+
+def cells(*texts: str) -> Iterator[str]:
+    """Yield a row of a list table."""
+    for place, text in enumerate(texts):
+        bullet = "     -" if place else "   * -"
+        lines = wrap(text, 100, break_long_words=False, break_on_hyphens=False) or [""]
+        yield f"{bullet} {lines[0]}".rstrip()
+        yield from (f"       {line}" for line in lines[1:])
 
 
 def table(head: tuple[str, ...], rows: Iterable[tuple[str, ...]]) -> Iterator[str]:

@@ -16,7 +16,7 @@ from collections.abc import Callable
 from typing import Any
 
 from zmule import current
-from zmule.compat import absent, state
+from zmule.compat import names, state
 from zmule.compat.harakiri import set_user_harakiri as set_user_harakiri
 from zmule.compat.process import i_am_the_spooler as i_am_the_spooler
 from zmule.compat.process import log as log
@@ -35,14 +35,34 @@ version = f"2.0.31+zmule.{VERSION}".encode()
 version_info = (2, 0, 31, 0, b"zmule")
 hostname = socket.gethostname().encode()
 started_on = int(time.time())
-has_threads = True
+has_threads = 1
+SPOOL_OK, SPOOL_RETRY, SPOOL_IGNORE = -2, -1, 0
+
+# What uWSGI has here unless it is told otherwise.
+cores = 1
+buffer_size = 4096
+is_a_reload = False
+applications = loop = unbit = None
+sockets: list[int] = []
+magic_table: dict[bytes, bytes] = {}
+
+HOOKS = ("atexit", "mule_msg_hook", "post_fork_hook")
+"""What programs set, and is not there before."""
+
+__all__ = [name for name in names.every(*names.UWSGI.values()) if name not in HOOKS]
 
 
 def __getattr__(name: str) -> Any:
     if name in ("opt", "numproc"):
         status = current.client().status()
-        return _options(status) if name == "opt" else len(status["workers"])
-    raise absent.error("uwsgi", name)
+        return _options(status) if name == "opt" else max(1, len(status["workers"]))
+    if name in HOOKS:
+        raise AttributeError(f"nobody has set uwsgi.{name} here")
+    return names.absent("uwsgi", name)
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *__all__})
 
 
 # Messages.

@@ -15,8 +15,8 @@ from collections.abc import Callable
 from typing import Any, TypeVar
 
 from zmule import current
-from zmule.compat import absent, state, uwsgi
 from zmule.compat import harakiri as _harakiri
+from zmule.compat import names, state, uwsgi
 from zmule.compat.translate import errors, farm_name
 from zmule.core.queues import ANY, farm_queue, is_function, mule_queue
 
@@ -28,8 +28,11 @@ postfork_chain: list[Callable[[], object]] = []
 _repeated: Counter[str] = Counter()
 
 
+__all__ = ["sys", "uwsgi", *names.every(names.DECORATORS)]
+
+
 def __getattr__(name: str) -> Any:
-    raise absent.error("uwsgidecorators", name)
+    return names.absent("uwsgidecorators", name)
 
 
 # Signals.
@@ -238,6 +241,27 @@ class mulefunc:
         if isinstance(self.mule, int):
             return mule_queue(self.mule) if self.mule else ANY
         return farm_queue(farm_name(self.mule))
+
+
+def mule_msg_dispatcher(message: bytes) -> Any:
+    """Call what a message asks for that is a pickled call, as uWSGI's mules get them; return its result.
+
+    Calls of zmule's `@mulefunc` are no messages, and need no dispatcher.
+
+    Raises:
+        UnpicklingError: the message is none, or must not be unpickled here: see `[mulefunc] serializer`.
+        KeyError: it is a call of a function that is not here.
+    """
+    import pickle
+
+    from zmule.compat import calls
+
+    if not calls.unsafe(current.client().endpoint):
+        raise pickle.UnpicklingError('not a call, or one as pickle: [mulefunc] serializer is not "pickle"')
+    call = pickle.loads(message)
+    if call["service"] == "uwsgi_mulefunc":
+        return mule_functions[call["func"]](*call["args"], **call["kwargs"])
+    return None
 
 
 def _run(name: str, arguments: bytes) -> None:

@@ -127,7 +127,8 @@ def supervise(config: Config, endpoint: str, output: Output, files: int) -> Supe
         program = (
             [mule.program] if mule.program is not None else ["--app", *([config.app] if config.app else [])]
         )
-        return [sys.executable, "-m", "zmule.mules.runner", *program]
+        # -P: what lies in the working folder must not hide what zmule itself imports
+        return [sys.executable, "-P", "-m", "zmule.mules.runner", *program]
 
     environment = dict(os.environ, **told_to_mules(config, endpoint))
     return Supervisor(

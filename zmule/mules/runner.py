@@ -22,6 +22,8 @@ from pathlib import Path
 from typing import NoReturn
 
 from zmule import compat, current
+from zmule.clients import sync as sync  # now, as later a file of the program's may hide what it imports
+from zmule.compat import calls as calls
 from zmule.compat import signal_only
 from zmule.errors import ConfigError, MuleStopped, ZmuleError
 from zmule.mules.mule import Mule
@@ -92,7 +94,11 @@ def load(program: str) -> Callable[[], object]:
 
 
 def run_script(path: str) -> None:
-    """Run a script as `__main__`, with its folder and the working folder to import from."""
+    """Run a script as `__main__`, with the working folder to import from, and then its own.
+
+    Its own folder comes last, as it is none of uWSGI's places to look: what lies beside the script must not
+    hide the standard library, nor what is installed.
+    """
     try:
         source = Path(path).read_bytes()
     except OSError as error:
@@ -101,7 +107,8 @@ def run_script(path: str) -> None:
     module.__dict__.update(__file__=path, __builtins__=__builtins__)
     sys.modules["__main__"] = module
     sys.argv = ["uwsgi"]
-    make_importable(os.path.dirname(os.path.abspath(path)), os.getcwd())  # noqa: PTH100, PTH109, PTH120
+    make_importable(os.getcwd())  # noqa: PTH109
+    sys.path.append(os.path.dirname(os.path.abspath(path)))  # noqa: PTH100, PTH120
     exec(compile(source, path, "exec", dont_inherit=True), module.__dict__)
 
 
