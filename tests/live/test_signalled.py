@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import signal
 import socket
+import subprocess
 import sys
 from contextlib import suppress
 from pathlib import Path
@@ -203,6 +204,37 @@ def test_a_stop_at_its_start_starts_no_mules(zmuled: Zmuled) -> None:
     assert zmuled.process.wait(PATIENCE) == 0
     assert "SIGTERM: stopping" in zmuled.output()
     assert "mule 1" not in zmuled.output()
+
+
+EARLY = """
+import os, signal, sys
+
+class Strike:
+    def find_spec(name, path=None, target=None):
+        if name == "typer":
+            os.kill(os.getpid(), {number})
+
+sys.meta_path.insert(0, Strike)
+from zmule.cli.entry import zmuled
+sys.argv[0] = "zmuled"
+zmuled()
+"""
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+def test_a_signal_while_it_is_being_loaded_is_a_stop(zmuled: Zmuled, number: int) -> None:
+    command = [sys.executable, "-c", EARLY.format(number=int(number)), "--endpoint", zmuled.endpoint]
+    done = subprocess.run(command, capture_output=True, text=True)
+    assert done.returncode == 0
+    assert "Traceback" not in done.stderr
+    assert "stopping" in done.stderr
+
+
+def test_a_signal_while_it_is_being_loaded_hides_no_error(zmuled: Zmuled) -> None:
+    command = [sys.executable, "-c", EARLY.format(number=int(signal.SIGTERM)), "--nonsense"]
+    done = subprocess.run(command, capture_output=True, text=True)
+    assert done.returncode in (2, -signal.SIGTERM)
+    assert "Traceback" not in done.stderr
 
 
 def test_every_end_and_every_start_of_a_mule_is_in_the_log(zmuled: Zmuled) -> None:

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import inspect
 import os
+import signal
 import sys
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import fields
@@ -18,6 +19,7 @@ from typing import Annotated, Any
 import typer
 
 from zmule.cli.common import run
+from zmule.daemon.alarm import STOP_SIGNALS
 from zmule.daemon.config import MAX_MULES, Config, load
 from zmule.daemon.settings import MULE, MULES, SETTINGS, SWITCH, Setting, shown
 from zmule.errors import ZmuleError
@@ -41,7 +43,15 @@ app = typer.Typer(add_completion=False, pretty_exceptions_enable=False)
 
 def main() -> None:
     """Run `zmuled` and exit; an error is one line on standard error."""
-    run("zmuled", lambda: app(args=list(respell(sys.argv[1:])), prog_name="zmuled"))
+    run("zmuled", command)
+
+
+def command() -> None:
+    """Do what the command line says. What goes wrong is told with no signal held back."""
+    try:
+        app(args=list(respell(sys.argv[1:])), prog_name="zmuled")
+    finally:
+        signal.pthread_sigmask(signal.SIG_UNBLOCK, STOP_SIGNALS)
 
 
 def respell(words: Sequence[str]) -> Iterator[str]:

@@ -38,7 +38,7 @@ class Alarm:
         self._taken = {*STOP_SIGNALS, signal.SIGCHLD} - ({signal.SIGHUP} if nohup else set())
         for number in self._taken:
             signal.signal(number, self._note)
-        signal.pthread_sigmask(signal.SIG_UNBLOCK, self._taken)
+        signal.pthread_sigmask(signal.SIG_UNBLOCK, {*STOP_SIGNALS, signal.SIGCHLD})
         return self
 
     def __exit__(
