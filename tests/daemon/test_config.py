@@ -42,6 +42,8 @@ SAMPLES: dict[str, tuple[str, ...]] = {
     "queue_ttl": ("1", "2", "0"),
     "redelivery_pause": ("0", "2", "0.5"),
     "max_dead": ("1", "2", "3"),
+    "max_connections": ("1", "2", "3"),
+    "max_memory": ("1", "2", "3"),
     "max_deliveries": ("1", "2", "3"),
     "log_level": ("debug", "warning", "error"),
     "log_format": ("json", "text", "json"),
@@ -127,6 +129,8 @@ def test_defaults(monkeypatch: pytest.MonkeyPatch) -> None:
         max_deliveries=5,
         redelivery_pause=1,
         max_dead=100_000,
+        max_connections=0,
+        max_memory=0,
         log_level="info",
         log_format="text",
     )

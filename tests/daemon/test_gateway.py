@@ -11,12 +11,13 @@ import zmq
 from tests.conftest import wait_until
 from zmule import process
 from zmule.core.events import Event, FrameReceived, FrameRejected, PeersVanished
-from zmule.core.frames import Answer, Ask, Pong
+from zmule.core.frames import Answer, Ask, Batch, Pong, Put, Welcome
 from zmule.core.wire import decode, encode
 from zmule.daemon import gateway as module
 from zmule.daemon.gateway import Gateway
 from zmule.daemon.holding import hold
 
+WELCOME = Welcome(1, bytes(16), 0, {})
 Dealer = zmq.Socket[bytes]
 
 
@@ -31,6 +32,7 @@ def gateway(endpoint: str) -> Iterator[Gateway]:
         gateway = Gateway(1 << 20)
         try:
             gateway.bind(holding, [(endpoint, f"{endpoint}.pub")])
+            gateway.door.set_most(100)
             yield gateway
         finally:
             gateway.close()
@@ -68,6 +70,8 @@ def greet(gateway: Gateway, dealer: Dealer) -> bytes:
     dealer.send(encode(Ask(1, "ping", ())))
     (event,) = received(gateway)
     assert isinstance(event, FrameReceived)
+    gateway.send(event.peer, WELCOME)
+    assert decode(dealer.recv()) == WELCOME
     return event.peer
 
 
@@ -83,7 +87,7 @@ def test_who_has_gone_is_gone_before_its_successor_comes(gateway: Gateway, endpo
     before.send(encode(Ask(2, "last words", ())))
     wait_until(lambda: gateway.router.poll(0), "the last words")
     before.close()
-    wait_until(lambda: gateway.monitor.poll(0), "the end")
+    wait_until(lambda: any(monitor.poll(0) for monitor in gateway._monitors), "the end")
     after = connect(endpoint)
     after.send(encode(Ask(3, "hello", ())))
     questions: list[str] = []
@@ -158,7 +162,7 @@ def test_others_are_served_while_one_does_not_read(gateway: Gateway, dealer: Dea
 
 def test_no_more_is_taken_in_at_a_time_than_fits_into_memory(gateway: Gateway, endpoint: str) -> None:
     dealers = [connect(endpoint) for _ in range(8)]
-    frame = encode(Ask(1, "x", ("y" * (8 << 20),)))
+    frame = encode(Put(1, 0, (Batch("any", ("y" * (8 << 20),), None),)))
     for dealer in dealers:
         greet(gateway, dealer)
     for dealer in dealers:
@@ -166,7 +170,7 @@ def test_no_more_is_taken_in_at_a_time_than_fits_into_memory(gateway: Gateway, e
     taken = []
 
     def all_taken() -> bool:
-        taken.append(len(gateway.receive()))
+        taken.append(len(list(gateway.receive())))
         return sum(taken) == len(dealers)
 
     wait_until(all_taken)

@@ -26,6 +26,8 @@ from zmule.core.events import (
     Event,
     FrameReceived,
     FrameRejected,
+    MemoryFine,
+    MemoryShort,
     MuleExited,
     MuleGivenUp,
     MuleSpawned,
@@ -34,9 +36,11 @@ from zmule.core.events import (
     PathWatched,
     Peer,
     PeersVanished,
+    Stalled,
     StopRequested,
     StoreFailed,
     StoreRecovered,
+    StrangerSpoke,
     Undelivered,
 )
 from zmule.core.frames import (
@@ -97,6 +101,7 @@ class Broker:
         self.letters = DeadLetters(self)
         self.redelivery = Redelivery(self)
         self.store_error: str | None = None
+        self.memory_error: str | None = None
         self.stopping = False
         self.hangs = Hangs(self)
         self.turns = Turns(self)
@@ -118,6 +123,10 @@ class Broker:
             FrameReceived: self._received,
             FrameRejected: self._reject,
             PeersVanished: self._vanished,
+            StrangerSpoke: lambda event: self.stranger(event.peer),
+            MemoryShort: self._memory_short,
+            MemoryFine: self._memory_fine,
+            Stalled: self._stalled,
             Undelivered: self.turns.undelivered,
             BatchSaved: self._saved,
             BatchLost: self._lost,
@@ -329,6 +338,21 @@ class Broker:
     def _store_recovered(self, event: StoreRecovered) -> None:
         self.store_error = None
         self.note("warning", "the store writes again")
+
+    def _memory_short(self, event: MemoryShort) -> None:
+        most = self.limits.max_memory
+        self.memory_error = f"the broker has {event.used} bytes of memory (limit: max_memory, {most} bytes)"
+        self.note("error", f"new messages are refused: {self.memory_error}")
+
+    def _memory_fine(self, _: MemoryFine) -> None:
+        self.memory_error = None
+        self.note("warning", "memory is no longer short: new messages are taken again")
+
+    def _stalled(self, event: Stalled) -> None:
+        """Nobody is silent for as long as nobody could be heard."""
+        self.note("warning", f"the broker stood still for {event.seconds:.1f} s")
+        self.roster.credit(event.seconds)
+        self.services.locks.credit(event.seconds)
 
     def _answered(self, pending: Pending) -> None:
         """Tell the sender of a batch how it went."""

@@ -28,6 +28,28 @@ class FrameRejected(NamedTuple):
     reason: str
 
 
+class StrangerSpoke(NamedTuple):
+    """A peer that has no session sent something long, which was not looked at."""
+
+    peer: Peer
+
+
+class MemoryShort(NamedTuple):
+    """The process has more memory, in bytes, than it may have."""
+
+    used: int
+
+
+class MemoryFine(NamedTuple):
+    """It has less again."""
+
+
+class Stalled(NamedTuple):
+    """For so many seconds nobody could be heard, whatever he said."""
+
+    seconds: float
+
+
 class PeersVanished(NamedTuple):
     """Connections are gone: seen by the socket monitor, or a send found nobody there.
 
@@ -125,6 +147,7 @@ class StopRequested(NamedTuple):
 Event = (
     FrameReceived
     | FrameRejected
+    | StrangerSpoke
     | PeersVanished
     | Undelivered
     | BatchSaved
@@ -137,5 +160,8 @@ Event = (
     | PathWatched
     | PathRefused
     | PathChanged
+    | MemoryShort
+    | MemoryFine
+    | Stalled
     | StopRequested
 )

@@ -359,6 +359,11 @@ class Roster:
             mule.heard = now
             self._peers[peer] = mule
 
+    def credit(self, seconds: float) -> None:
+        """For so long no mule could be heard: none of them was silent."""
+        for mule in self._peers.values():
+            mule.heard += seconds
+
     def knows_farm(self, farm: str) -> bool:
         """Return whether the farm is configured or has a connected member."""
         return farm in self.farms or farm in self._joined

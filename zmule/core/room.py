@@ -49,6 +49,8 @@ class Room:
         `after` are messages and bytes that are to be taken before them.
         """
         limits, letters = self._limits, self._broker.letters
+        if self._broker.memory_error is not None:
+            return QueueFull(self._broker.memory_error)
         held, bytes = _sum(self._broker.dispatch.length(queue), after)
         if held + count > limits.queue_messages or bytes + size > limits.queue_bytes:
             return QueueFull(

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any, NamedTuple
 
 from zmule.core.frames import DIRECT, FARM
@@ -25,6 +25,8 @@ class Limits(NamedTuple):
     max_dead: int = 100_000
     heartbeat: float = 6.0
     heartbeat_timeout: float = 20.0
+    max_memory: int = 0
+    max_connections: int = 0
 
 
 class Setup(NamedTuple):
@@ -33,7 +35,8 @@ class Setup(NamedTuple):
     `id` is 16 bytes of its own; `about` goes into its status as it stands; `publish` pairs each endpoint
     with the one its broadcasts leave by; `schedules` makes those of crons; `locks` is the highest number
     of a lock; `ttls` are the queues whose messages expire otherwise than by the limits; `keeps` is whether
-    messages outlive the broker, so that a sender must not be told before they are kept.
+    messages outlive the broker, so that a sender must not be told before they are kept; `vitals` gives what
+    the status says of the process at present.
     """
 
     id: bytes
@@ -46,6 +49,7 @@ class Setup(NamedTuple):
     locks: int = 0
     ttls: Mapping[str, float] = {}
     keeps: bool = True
+    vitals: Callable[[], Mapping[str, Any]] = dict
 
     def ttl(self, queue: str) -> float:
         """Return how many seconds a message may wait in that queue, 0 for ever, as signals may."""

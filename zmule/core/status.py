@@ -29,6 +29,8 @@ def status(broker: Broker, now: Instant) -> dict[str, Any]:
             "stopping": broker.stopping,
             "clients": broker.senders.connected(),
             "store_error": broker.store_error,
+            "memory_error": broker.memory_error,
+            **broker.setup.vitals(),
             "messages": messages,
             "bytes": size,
             "limits": broker.limits._asdict(),

@@ -54,7 +54,8 @@ class Config:
     """What the operator decides; docs/configuration.rst says what each setting is for.
 
     `endpoints` and `publish` run in parallel. `mercy`, `heartbeat`, `heartbeat_timeout`, `queue_ttl` and
-    `redelivery_pause` are in seconds, `max_message`, `queue_bytes` and `total_bytes` in bytes.
+    `redelivery_pause` are in seconds, `max_message`, `queue_bytes`, `total_bytes` and
+    `max_memory` in bytes; 0 for `max_connections` and `max_memory` means what the machine allows.
     """
 
     endpoints: tuple[str, ...]
@@ -82,6 +83,8 @@ class Config:
     max_deliveries: int
     redelivery_pause: float
     max_dead: int
+    max_connections: int
+    max_memory: int
     log_level: str
     log_format: str
 
@@ -129,6 +132,8 @@ def load(flags: Mapping[str, Sequence[str]], environ: Mapping[str, str]) -> Conf
         max_deliveries=sources.pick(declared.MAX_DELIVERIES).value,
         redelivery_pause=sources.pick(declared.REDELIVERY_PAUSE).value,
         max_dead=sources.pick(declared.MAX_DEAD).value,
+        max_connections=sources.pick(declared.MAX_CONNECTIONS).value,
+        max_memory=sources.pick(declared.MAX_MEMORY).value,
         log_level=sources.pick(declared.LOG_LEVEL).value,
         log_format=sources.pick(declared.LOG_FORMAT).value,
     )

@@ -11,7 +11,7 @@ import logging
 import select
 import time
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from math import ceil
 from signal import SIGCHLD
 
@@ -38,6 +38,7 @@ from zmule.core.events import (
     PathChanged,
     PathRefused,
     PathWatched,
+    Stalled,
     StopRequested,
     StoreFailed,
     StoreRecovered,
@@ -48,7 +49,8 @@ from zmule.core.instant import Instant
 from zmule.daemon.alarm import Alarm
 from zmule.daemon.damper import Damper
 from zmule.daemon.filemon import FileMonitors
-from zmule.daemon.gateway import RETRY_SECONDS, Gateway
+from zmule.daemon.gateway import Gateway
+from zmule.daemon.guard import Guard
 from zmule.daemon.holding import Holding
 from zmule.daemon.notify import Notifier
 from zmule.daemon.supervisor import Supervisor
@@ -58,6 +60,10 @@ log = logging.getLogger("zmule")
 
 MEND_SECONDS = 1.0
 """How often to look whether the files of the sockets are still there."""
+
+
+STALL_SECONDS = 1.0
+"""From how long a turn of the loop on silence is no fault of those who were not heard."""
 
 
 def _write(level: str, text: str) -> None:
@@ -81,6 +87,7 @@ class Loop:
         monitors: watches paths for signals.
         alarm: knows which operating system signals have come.
         holding: the files of its sockets.
+        guard: watches the memory.
     """
 
     def __init__(
@@ -93,6 +100,7 @@ class Loop:
         monitors: FileMonitors,
         alarm: Alarm,
         holding: Holding,
+        guard: Guard,
     ) -> None:
         self._broker = broker
         self._gateway = gateway
@@ -100,6 +108,8 @@ class Loop:
         self._supervisor = supervisor
         self._notifier = notifier
         self._alarm = alarm
+        self._guard = guard
+        self._listened = time.monotonic()
         self._monitors = monitors
         self._holding = holding
         self._mend_at = time.monotonic() + MEND_SECONDS
@@ -112,8 +122,7 @@ class Loop:
         self._troubles: list[str] = []
         self._poller = select.poll()
         own = (supervisor.fileno(), monitors.descriptor(), alarm.fileno(), store.descriptor())
-        frames, self._deaths = gateway.descriptors()
-        for descriptor in (frames, self._deaths, *own):
+        for descriptor in (*gateway.descriptors(), *own):
             if descriptor is not None:
                 self._poller.register(descriptor, select.POLLIN)
 
@@ -127,11 +136,13 @@ class Loop:
             self._tell()
             due = self._next_deadline()
             wait = 0.0 if self._gateway.pending() else max(0.0, due - time.monotonic())
-            self._turn({descriptor for descriptor, _ in self._poller.poll(ceil(wait * 1000))}, due)
+            ready = {descriptor for descriptor, _ in self._poller.poll(ceil(wait * 1000))}
+            self._note_stall(wait)
+            self._turn(ready, due)
         self._damper.close()
 
     def _turn(self, ready: set[int], due: float) -> None:
-        self._happened(self._gateway.receive(deaths=self._deaths in ready))
+        self._happened(self._gateway.receive(ready))
         if self._supervisor.fileno() in ready:
             self._happened(self._supervisor.readable(time.monotonic()))
         if self._monitors.descriptor() in ready:
@@ -139,9 +150,18 @@ class Loop:
         if self._alarm.fileno() in ready:
             self._heed_signals()
         self._gateway.retry()
+        self._happened(self._guard.look(time.monotonic()))
+        self._perform(self._gateway.notes())
         self._look_at_store()
         if time.monotonic() >= due:
             self._tick()
+
+    def _note_stall(self, wait: float) -> None:
+        """Tell the broker if nobody could be heard for longer than there was nothing to do."""
+        before, self._listened = self._listened, time.monotonic()
+        since = self._listened - before
+        if since > wait + STALL_SECONDS:
+            self._happened([Stalled(since)])
 
     def _tick(self) -> None:
         """Do what is due."""
@@ -166,15 +186,15 @@ class Loop:
 
     def _next_deadline(self) -> float:
         """Return until when there is nothing to do if nothing happens."""
-        retry = time.monotonic() + RETRY_SECONDS if self._gateway.slow() else None
-        dues = (self._supervisor.next_deadline(), self._damper.next_deadline(), retry, self._mend_at)
+        frames = self._gateway.next_deadline(time.monotonic())
+        dues = (self._supervisor.next_deadline(), self._damper.next_deadline(), frames, self._mend_at)
         others = (due for due in dues if due is not None)
-        return min(self._broker.next_deadline(), self._notifier.next_deadline(), *others)
+        own = (self._guard.next_deadline(), self._notifier.next_deadline())
+        return min(self._broker.next_deadline(), *own, *others)
 
-    def _happened(self, events: list[Event]) -> None:
-        now = instant()
+    def _happened(self, events: Iterable[Event]) -> None:
         for event in events:
-            self._perform(self._broker.handle(event, now))
+            self._perform(self._broker.handle(event, instant()))
         self._settle()
 
     def _settle(self) -> None:
@@ -189,7 +209,7 @@ class Loop:
                 event = BatchSaved(answer.batch) if saved else BatchLost(answer.batch, answer.reason)  # type: ignore[union-attr]
                 self._perform(self._broker.handle(event, now))
 
-    def _perform(self, effects: list[Effect]) -> None:
+    def _perform(self, effects: Iterable[Effect]) -> None:
         for effect in effects:
             _PERFORM[type(effect)](self, effect)
 

@@ -8,23 +8,28 @@ import os
 import resource
 import sys
 from contextlib import ExitStack, closing
+from pathlib import Path
 
 from zmule.core.broker import Broker
 from zmule.core.mules import FarmSetup, MuleSetup
 from zmule.core.queues import farm_queue, mule_queue
 from zmule.core.services import Schedules
 from zmule.core.setup import Limits, Setup
+from zmule.core.unpacking import longest_put
+from zmule.daemon import memory
 from zmule.daemon.alarm import Alarm
 from zmule.daemon.config import Config, MuleSpec
 from zmule.daemon.cronstring import integer_schedule, string_schedule
 from zmule.daemon.filemon import FileMonitors
 from zmule.daemon.gateway import Gateway
+from zmule.daemon.guard import Guard
 from zmule.daemon.holding import hold
 from zmule.daemon.log import STDERR, Log, Output
 from zmule.daemon.loop import Loop, instant
 from zmule.daemon.notify import Notifier
 from zmule.daemon.raisers import wishes
 from zmule.daemon.supervisor import Supervisor
+from zmule.errors import ConfigError
 from zmule.stores import open_store
 from zmule.version import VERSION
 
@@ -33,6 +38,9 @@ log = logging.getLogger("zmule")
 SWITCH_SECONDS = 0.0002
 """How long the loop may keep the interpreter from the thread that writes the store. That thread gives it up
 for each statement, and with the usual 5 ms a busy loop would hold up every commit."""
+
+RESERVE, RESERVE_A_MULE = 24, 4
+"""Descriptors that are kept for what the daemon opens itself: store, watches, log, and its mules."""
 
 COLLECT_AFTER = 200_000
 """Objects made and not freed after which to look for cycles among the young; usually 700."""
@@ -58,7 +66,9 @@ def run(config: Config) -> int:
         gateway = stack.enter_context(closing(Gateway(config.max_message)))
         pairs = gateway.bind(holding, zip(config.endpoints, config.publish, strict=True))
         output = stack.enter_context(Log(config.log_level, config.log_format)).output
-        broker = Broker(setup(config, pairs), instant())
+        gateway.door.set_most(seats(config.max_connections, len(config.mules)))
+        guard = Guard(gateway, config.max_memory or memory.share(), longest_put(config.max_message))
+        broker = Broker(setup(config, pairs, gateway, guard), instant())
         broker.recover(store.recover())
         broker.services.configure(wishes(config.timers, config.crons, config.filemons))
         supervisor = stack.enter_context(closing(supervise(config, pairs[0][0], output, files)))
@@ -66,7 +76,7 @@ def run(config: Config) -> int:
         for endpoint, publish in pairs:
             log.info("zmuled %s serves %s, broadcasts by %s", VERSION, endpoint, publish)
         spare_collections()
-        Loop(broker, gateway, store, supervisor, notifier, monitors, alarm, holding).run()
+        Loop(broker, gateway, store, supervisor, notifier, monitors, alarm, holding, guard).run()
         left = broker.left()
         if left and config.store == "memory:":
             log.warning("%d messages are lost: the store is memory:", left)
@@ -74,7 +84,7 @@ def run(config: Config) -> int:
     return 0
 
 
-def setup(config: Config, pairs: tuple[tuple[str, str], ...]) -> Setup:
+def setup(config: Config, pairs: tuple[tuple[str, str], ...], gateway: Gateway, guard: Guard) -> Setup:
     """Return what the broker is to know of the configuration; `pairs` are the endpoints as bound."""
     return Setup(
         id=os.urandom(16),
@@ -90,6 +100,8 @@ def setup(config: Config, pairs: tuple[tuple[str, str], ...]) -> Setup:
             max_deliveries=config.max_deliveries,
             redelivery_pause=float(config.redelivery_pause),
             max_dead=config.max_dead,
+            max_connections=gateway.door.most,
+            max_memory=guard.most,
             heartbeat=float(config.heartbeat),
             heartbeat_timeout=float(config.heartbeat_timeout),
         ),
@@ -104,6 +116,7 @@ def setup(config: Config, pairs: tuple[tuple[str, str], ...]) -> Setup:
         schedules=Schedules(integer_schedule, string_schedule),
         locks=config.locks,
         keeps=config.store != "memory:",
+        vitals=lambda: {"connections": len(gateway.door.connections), "memory": guard.used},
         ttls={
             **{mule_queue(mule.number): mule.ttl for mule in config.mules if mule.ttl is not None},
             **{farm_queue(farm.name): farm.ttl for farm in config.farms if farm.ttl is not None},
@@ -164,6 +177,23 @@ def raise_file_limit() -> int:
     before, most = resource.getrlimit(resource.RLIMIT_NOFILE)
     resource.setrlimit(resource.RLIMIT_NOFILE, (most, most))
     return before
+
+
+def seats(wished: int, mules: int) -> int:
+    """Return how many connections there may be: so many as are wished, if any, or as descriptors are left.
+
+    Raises:
+        ConfigError: the limit on open files does not allow for so many.
+    """
+    limit, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
+    own = sum(1 for _ in Path("/proc/self/fd").iterdir()) + RESERVE + RESERVE_A_MULE * mules
+    least = max(1, wished)
+    if limit - own < least:
+        raise ConfigError(
+            f"max_connections: {least} need {own + least} open files, and the limit is {limit}:"
+            " raise it (ulimit -n, LimitNOFILE=)"
+        )
+    return wished or limit - own
 
 
 def occupy_standard_streams() -> None:

@@ -403,6 +403,25 @@ MAX_DELIVERIES = Setting(
     "How often a message is delivered before it is dead-lettered; a crash of its mule counts.",
     LIMITS_PANEL,
 )
+MAX_CONNECTIONS = Setting(
+    "max_connections",
+    "limits.max_connections",
+    _whole("COUNT", 10**9, 0),
+    0,
+    "How many connections there may be; a client has one, a mule two. Others wait until there is room.",
+    LIMITS_PANEL,
+    "0, which is what the limit on open files leaves",
+)
+MAX_MEMORY = Setting(
+    "max_memory",
+    "limits.max_memory",
+    _whole("BYTES", 10**15, 0),
+    0,
+    "How much memory zmuled may have, in bytes. Above it new messages are refused, and peers that cost most "
+    "are cut off.",
+    LIMITS_PANEL,
+    "0, which is three quarters of the memory of the machine or control group",
+)
 LOG_LEVEL = Setting(
     "log_level",
     "log.level",
@@ -445,6 +464,8 @@ SETTINGS: tuple[Setting[Any], ...] = (
     MAX_DELIVERIES,
     REDELIVERY_PAUSE,
     MAX_DEAD,
+    MAX_CONNECTIONS,
+    MAX_MEMORY,
     LOG_LEVEL,
     LOG_FORMAT,
 )
