@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -10,8 +11,8 @@ import zmq
 
 from tests.conftest import wait_until
 from zmule import process
-from zmule.core.events import Event, FrameReceived, FrameRejected, PeersVanished
-from zmule.core.frames import Answer, Ask, Batch, Pong, Put, Welcome
+from zmule.core.events import Event, FrameReceived, FrameRejected, PeersVanished, StrangerSpoke
+from zmule.core.frames import Answer, Ask, Batch, Ping, Pong, Put, Reset, Welcome
 from zmule.core.wire import decode, encode
 from zmule.daemon import gateway as module
 from zmule.daemon.gateway import Gateway
@@ -177,3 +178,129 @@ def test_no_more_is_taken_in_at_a_time_than_fits_into_memory(gateway: Gateway, e
     assert max(taken) <= module.BYTES_A_TURN // len(frame) + 1
     for dealer in dealers:
         dealer.close(linger=0)
+
+
+def test_who_has_not_greeted_may_say_little(gateway: Gateway, dealer: Dealer) -> None:
+    long = encode(Put(1, 0, (Batch("any", ("x" * 2000,), None),)))
+    dealer.send(long)
+    (event,) = received(gateway)
+    assert isinstance(event, StrangerSpoke)
+    dealer.send(long + b"x" * (64 << 10))
+    (event,) = received(gateway)
+    assert isinstance(event, FrameRejected)
+    assert event.reason.endswith("bytes before a greeting")
+
+
+def test_who_was_reset_has_to_greet_anew(gateway: Gateway, dealer: Dealer) -> None:
+    peer = greet(gateway, dealer)
+    long = encode(Put(1, 0, (Batch("any", ("x" * 2000,), None),)))
+    dealer.send(long)
+    assert isinstance(received(gateway)[0], FrameReceived)
+    gateway.send(peer, Reset("silent", ""))
+    dealer.send(long)
+    assert received(gateway) == [StrangerSpoke(peer)]
+
+
+def test_who_goes_on_breaking_the_protocol_is_cut_off(
+    gateway: Gateway, dealer: Dealer, endpoint: str
+) -> None:
+    other = connect(endpoint)
+    bad, good = greet(gateway, dealer), greet(gateway, other)
+    for _ in range(10):
+        gateway.send(bad, Reset("protocol", "no"))
+    assert received(gateway) == [PeersVanished((bad,))]
+    assert gateway.send(bad, Pong(0, 0)) is False
+
+    def comes_back() -> list[Event]:
+        while dealer.poll(0):
+            dealer.recv()
+        dealer.send(encode(Ping(1, 0.0)))
+        return list(gateway.receive())
+
+    (event, *_) = wait_until(comes_back, "a new connection")
+    assert event.peer != bad
+    assert gateway.send(good, Pong(7, 0)) is True
+    assert decode(other.recv()) == Pong(7, 0)
+    other.close()
+
+
+def test_all_backlogs_together_are_bounded_and_the_longest_goes_first(
+    gateway: Gateway, endpoint: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(module, "MAX_BACKLOGS_BYTES", 8 << 20)
+    dealers = [connect(endpoint) for _ in range(3)]
+    peers = [greet(gateway, dealer) for dealer in dealers]
+    piece = Answer(1, "", "x" * (64 << 10))
+    for peer, mebibytes in zip(peers, (1, 1, 9), strict=True):
+        for _ in range(16 * mebibytes + 20):
+            gateway.send(peer, piece)
+    assert gateway._kept <= 8 << 20
+    gone = [event for event in received(gateway) if isinstance(event, PeersVanished)]
+    assert gone == [PeersVanished((peers[2],))]
+    for dealer in dealers:
+        dealer.close(linger=0)
+
+
+def test_a_peer_that_does_not_read_costs_little_beyond_its_backlog(gateway: Gateway, dealer: Dealer) -> None:
+    peer = greet(gateway, dealer)
+    for _ in range(50):
+        gateway.send(peer, Answer(1, "", "x" * (1 << 20)))
+    assert gateway._kept > 25 << 20, "libzmq holds what nobody counts"
+
+
+class Slowly:
+    """A loop to which the frames of one peer take long."""
+
+    def __init__(self, gateway: Gateway, slow: bytes) -> None:
+        self.gateway, self.slow, self.order = gateway, slow, list[bytes]()
+
+    def turn(self) -> None:
+        for event in self.gateway.receive():
+            assert isinstance(event, FrameReceived)
+            self.order.append(event.peer)
+            if event.peer == self.slow:
+                until = time.thread_time() + 0.03
+                while time.thread_time() < until:
+                    pass
+
+
+def test_a_peer_that_takes_long_waits_as_long_while_others_are_served(
+    gateway: Gateway, dealer: Dealer, endpoint: str
+) -> None:
+    other = connect(endpoint)
+    slow, quick = greet(gateway, dealer), greet(gateway, other)
+    loop = Slowly(gateway, slow)
+    for number in range(10):
+        dealer.send(encode(Ping(number, 0.0)))
+        other.send(encode(Ping(number, 0.0)))
+
+    def are_heard() -> bool:
+        loop.turn()
+        return len(loop.order) == 20
+
+    wait_until(are_heard, "all of them")
+    before_the_third = loop.order[: [place for place, peer in enumerate(loop.order) if peer == slow][3]]
+    assert before_the_third.count(quick) > 6, "they took turns, however long one of them takes"
+    other.close()
+
+
+def test_a_flood_does_not_hide_who_has_gone(gateway: Gateway, dealer: Dealer, endpoint: str) -> None:
+    """Under a flood there is always something to read: an end is told nevertheless, after the last words."""
+    other = connect(endpoint)
+    flood, gone = greet(gateway, dealer), greet(gateway, other)
+    dealer.sndhwm = 0
+    for number in range(5):
+        other.send(encode(Ping(number, 0.0)))
+    wait_until(lambda: gateway.router.poll(0), "its last words")
+    other.close(linger=1000)
+    events: list[Event] = []
+
+    def is_told() -> bool:
+        for _ in range(200):
+            dealer.send(encode(Ping(1, 0.0)))
+        events.extend(event for event in gateway.receive() if getattr(event, "peer", gone) != flood)
+        return PeersVanished((gone,)) in events
+
+    wait_until(is_told, "its end")
+    assert events[-1] == PeersVanished((gone,))
+    assert len(events) == 6

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import random
-import re
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -167,19 +166,19 @@ def test_a_flood_of_rubbish_stops_nobody(zmuled: Zmuled) -> None:
     assert "Traceback" not in zmuled.output()
 
 
-def test_a_flood_of_rubbish_does_not_flood_the_log(zmuled: Zmuled) -> None:
+def test_a_flood_of_rubbish_floods_neither_the_log_nor_the_broker(zmuled: Zmuled) -> None:
     client = zmuled.start().client()
     count = 2000
     with zmq.Context() as context, context.socket(zmq.DEALER) as hostile:
+        hostile.linger = 0
         hostile.connect(zmuled.endpoint)
         for _ in range(count):
             hostile.send(b"\xc1")
-        for _ in range(count):
-            assert hostile.poll(int(PATIENCE * 1000))
-            hostile.recv()
-    client.mule_msg("others are served")
+        wait_until(
+            lambda: "a peer is cut off: it goes on breaking the protocol" in zmuled.output(), "the cut"
+        )
+        client.mule_msg("others are served")
     assert zmuled.stop() == 0
-    lines = [line for line in zmuled.output().splitlines() if "a peer broke the protocol" in line]
-    sums = [int(match[1]) for line in lines if (match := re.search(r"(\d+) more like it", line))]
-    assert sum(sums) + len(lines) - len(sums) == count
+    lines = [line for line in zmuled.output().splitlines() if "a peer" in line]
+    assert any("a peer broke the protocol" in line for line in lines)
     assert len(lines) < count / 2

@@ -127,6 +127,7 @@ class Gateway:
         self._turn_cpu = 0.0
         self._rounds = 0
         self._round: set[Peer] = set()
+        self._company = False
         self._heard: set[Peer] = set()
         self._suspects: frozenset[int] = frozenset()
         self._leaving: dict[Peer, int] = {}
@@ -217,7 +218,7 @@ class Gateway:
         yield event
         spent = time.monotonic() - begun
         if self._lines.is_long(spent):
-            alone = self._round == {peer}
+            alone = len(self._round) == 1 and not self._company
             cost = min(spent, time.thread_time() - self._turn_cpu)
             self._lines.spent(peer, cost, time.monotonic(), alone=alone)
 
@@ -229,6 +230,7 @@ class Gateway:
         """Take note of who is heard: when one is heard again, everybody else has been."""
         if peer in self._round:
             self._rounds += 1
+            self._company = len(self._round) > 1
             self._round.clear()
         self._round.add(peer)
         self._heard.add(peer)
@@ -291,6 +293,8 @@ class Gateway:
 
         Returns False if the peer is gone, of which `receive` will tell, too.
         """
+        if peer in self._cut:
+            return False
         data = encode(frame)
         if type(frame) is Welcome:
             self._greeted.add(peer)
@@ -336,7 +340,8 @@ class Gateway:
         except zmq.ZMQError as error:
             if error.errno != zmq.EHOSTUNREACH:
                 raise
-            self._depart(peer)
+            if peer in self._peers:
+                self._depart(peer)
             return True
         self._unchecked[peer] = unchecked
         return True
