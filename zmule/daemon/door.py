@@ -91,7 +91,7 @@ class Door:
         self.connections: dict[int, float] = {}
         self.notes: list[tuple[str, str]] = []
         self._turnstiles: dict[int, Turnstile] = {}
-        self._endpoints: dict[str, int] = {}
+        self._endpoints: dict[str, list[int]] = {}
         self._coming: set[int] = set()
         self._full = False
         self._bell = select.epoll()
@@ -101,10 +101,15 @@ class Door:
         return self._bell.fileno()
 
     def hang(self, endpoint: str, listener: int) -> None:
-        """See to a listener from here on. Nobody comes in before `most` is set."""
+        """See to a listener from here on; an endpoint whose file has vanished gets another one.
+
+        Nobody comes in before `most` is set.
+        """
         self._turnstiles[listener] = Turnstile(listener)
-        self._endpoints[endpoint] = listener
+        self._endpoints.setdefault(endpoint, []).append(listener)
         self._bell.register(listener, 0)
+        if self.most:
+            self._listen(listener)
 
     def set_most(self, most: int) -> None:
         """Say how many connections there may be, and let them come."""
@@ -131,9 +136,9 @@ class Door:
 
     def failed(self, endpoint: str) -> None:
         """Nobody has come in after all, or he has: the next one may."""
-        listener = self._endpoints[endpoint]
-        self._coming.discard(listener)
-        self._listen(listener)
+        for listener in self._endpoints[endpoint]:
+            self._coming.discard(listener)
+            self._listen(listener)
 
     def left(self, descriptor: int) -> None:
         """A connection has ended."""
