@@ -232,7 +232,7 @@ def test_all_backlogs_together_are_bounded_and_the_longest_goes_first(
     peers = [greet(gateway, dealer) for dealer in dealers]
     piece = Answer(1, "", "x" * (64 << 10))
     for peer in peers[:2]:
-        for _ in range(60):
+        for _ in range(30):
             gateway.send(peer, piece)
     sent = 0
     while gateway.send(peers[2], piece):
