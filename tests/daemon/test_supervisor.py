@@ -15,8 +15,9 @@ from typing import NamedTuple
 import pytest
 
 from zmule.core.events import Event, MuleExited, MuleGivenUp, MuleSpawned
+from zmule.daemon import supervisor
 from zmule.daemon.respawn import CRASHES, FIRST, PACE, RETRY, STEADY
-from zmule.daemon.supervisor import Supervisor, ending
+from zmule.daemon.supervisor import DEATH_SECONDS, Supervisor, ending
 
 FOR_EVER = "exec sleep 1000"
 DEAF = "trap '' TERM; sleep 1000 & echo $!; exec sleep 1000"
@@ -374,7 +375,7 @@ def test_who_left_the_group_keeps_the_pipe_and_blocks_nothing(make: Make) -> Non
         assert isinstance(again, MuleSpawned)
         rig.pump(lambda: len([text for text in rig.texts() if text.isdigit()]) == 2)
     with Watched(int(rig.texts()[-1])):
-        rig.supervisor.kill()
+        rig.supervisor.kill(rig.now)
         rig.await_exits(2)
 
 
@@ -394,7 +395,7 @@ def test_a_mule_that_left_its_group_is_killed_too(make: Make) -> None:
     rig = make([sys.executable, "-Sc", LEAVER])
     rig.start()
     rig.await_text("left")
-    rig.supervisor.kill()
+    rig.supervisor.kill(rig.now)
     rig.await_exits(1)
 
 
@@ -452,10 +453,26 @@ def test_kill_is_at_once(make: Make) -> None:
     rig.start()
     rig.pump(lambda: len(rig.texts()) == 1)
     rig.supervisor.stop(rig.now)
-    rig.supervisor.kill()
-    assert rig.supervisor.next_deadline() is None
+    rig.supervisor.kill(rig.now)
+    assert rig.supervisor.next_deadline() == rig.now + DEATH_SECONDS
     statuses = {exited.number: exited.status for exited in rig.await_exits(2)}
     assert statuses[1] == -signal.SIGKILL
+
+
+def test_a_mule_that_cannot_be_killed_is_left_behind(
+    make: Make, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    """As one in the hands of a network disk that does not answer; no test can make one."""
+    rig = make(FOR_EVER)
+    (spawned,) = rig.start()
+    monkeypatch.setattr(supervisor._Child, "slay", lambda self: None)
+    rig.supervisor.kill(rig.now)
+    rig.advance()
+    assert rig.supervisor.running() == 0
+    assert rig.supervisor.next_deadline() is None
+    assert caplog.messages == [f"mule 1: pid {spawned.pid} cannot be killed, and is left behind"]
+    os.kill(spawned.pid, signal.SIGKILL)
+    rig.supervisor._left_behind[0]._process.wait()
 
 
 def test_a_stopped_mule_is_killed_all_the_same(make: Make) -> None:

@@ -256,7 +256,7 @@ class Loop:
                 self._happened(self._supervisor.reap(time.monotonic()))
             elif self._stopping:
                 log.warning("%s again: killing what is left", number.name)
-                self._supervisor.kill()
+                self._supervisor.kill(time.monotonic())
             else:
                 self._wind_up(number.name)
 

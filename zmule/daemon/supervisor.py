@@ -39,6 +39,9 @@ from zmule.daemon.respawn import CRASHES, STEADY, Respawn
 
 log = logging.getLogger("zmule")
 
+DEATH_SECONDS = 10.0
+"""How long a process may take to die once it is killed."""
+
 
 class Numbered(Protocol):
     """What the supervisor needs to know of a configured mule."""
@@ -130,9 +133,19 @@ class _Child:
     def reap(self) -> int:
         """Take the exit status of the process, which is dead or dying, and let go of it."""
         status = self._process.wait()
+        self.let_go()
+        return status
+
+    def let_go(self) -> None:
+        """Close what leads to the process."""
         os.close(self.pidfd)
         os.close(self._lifeline)
-        return status
+
+    def dies(self, seconds: float) -> bool:
+        """Return whether the process is dead; wait for it so long."""
+        poller = select.poll()
+        poller.register(self.pidfd, select.POLLIN)
+        return bool(poller.poll(seconds * 1000))
 
 
 class _Mule:
@@ -178,6 +191,8 @@ class Supervisor:
         self._environment = dict(environment, PYTHONUNBUFFERED="1")
         self._mercy = mercy
         self._mercy_ends: float | None = None
+        self._death_due: float | None = None
+        self._left_behind: list[_Child] = []
         self._outlet = output
         self._files = files
         self._stopping = False
@@ -226,7 +241,9 @@ class Supervisor:
     def tick(self, now: float) -> list[Event]:
         """Start the mules whose time has come, and kill those whose mercy has run out."""
         if self._mercy_ends is not None and now >= self._mercy_ends:
-            self.kill()
+            self.kill(now)
+        if self._death_due is not None and now >= self._death_due:
+            self._abandon()
         for mule in self._mules:
             if mule.mercy_ends is not None and now >= mule.mercy_ends and mule.child is not None:
                 mule.mercy_ends = None
@@ -238,8 +255,7 @@ class Supervisor:
         """Return when `tick` has something to do, if ever."""
         deadlines = [mule.due for mule in self._mules if mule.due is not None]
         deadlines += [mule.mercy_ends for mule in self._mules if mule.mercy_ends is not None]
-        if self._mercy_ends is not None:
-            deadlines.append(self._mercy_ends)
+        deadlines += [due for due in (self._mercy_ends, self._death_due) if due is not None]
         return min(deadlines, default=None)
 
     def stop(self, now: float) -> None:
@@ -272,10 +288,15 @@ class Supervisor:
             if mule.number == number and mule.child is not None:
                 mule.child.slay()
 
-    def kill(self) -> None:
-        """Kill all mules and their process groups at once, and respawn none. Their ends come as events."""
+    def kill(self, now: float) -> None:
+        """Kill all mules and their process groups at once, and respawn none. Their ends come as events.
+
+        One that the kernel does not let die, since it waits for a disk that does not answer, is left behind
+        after a while.
+        """
         self._respawn_no_more()
         self._mercy_ends = None
+        self._death_due = now + DEATH_SECONDS if self._children() else None
         for child in self._children():
             child.slay()
 
@@ -285,10 +306,12 @@ class Supervisor:
 
     def close(self) -> None:
         """Kill and reap what is left, pass on its last lines, and close every descriptor."""
-        self.kill()
+        for child in self._children():
+            child.slay()
         for mule in self._mules:
-            if mule.child is not None:
+            if mule.child is not None and mule.child.dies(DEATH_SECONDS):
                 self._bury(mule, mule.child)
+        self._abandon()
         self._outputs.close()
         self._epoll.close()
 
@@ -333,6 +356,18 @@ class Supervisor:
         self._finish_output(mule, child)
         mule.child = mule.mercy_ends = None
         return status
+
+    def _abandon(self) -> None:
+        """Go on without those that cannot be killed."""
+        self._death_due = None
+        for mule in self._mules:
+            if mule.child is not None:
+                log.error("mule %d: pid %d cannot be killed, and is left behind", mule.number, mule.child.pid)
+                self._unwatch(self._epoll, mule.child.pidfd)
+                self._finish_output(mule, mule.child)
+                mule.child.let_go()
+                self._left_behind.append(mule.child)
+                mule.child = None
 
     def _plan(self, mule: _Mule, now: float, *, clean: bool) -> float | None:
         """Decide when a mule that has no process any more gets one; return in how many seconds."""
