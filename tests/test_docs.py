@@ -148,7 +148,7 @@ def test_public_names() -> None:
 KINDS = [zmule.Client, zmule.Mule, zmule.Worker, zmule.Lock, zmule.Message]
 INNER = {
     *("acquire_lock", "after_fork", "ask", "inherit", "receive", "receive_any", "release_lock", "run"),
-    *("settle", "take_signals", "unwant", "want"),
+    *("has_waited", "register_from", "settle", "take_signals", "unwant", "want"),
 }
 """Methods that the modules of zmule call of each other."""
 

@@ -129,6 +129,7 @@ def test_a_number_that_a_decorator_took_is_taken(zmuled: Zmuled) -> None:
             uwsgi.register_signal(0, "", print)
         except ValueError as error:
             print("error", error, flush=True)
+        uwsgi.mule_get_msg()
         """,
     )
     zmuled.start("--mule=clash.py")
@@ -543,3 +544,35 @@ def test_no_task_is_started_twice_by_task_managers_that_are_killed(zmuled: Zmule
     tasks = [int(line.split()[0]) for line in started.read_text().splitlines()]
     assert tasks == list(range(60))
     assert sum(zmuled.mule(number)["restarts"] for number in range(1, 5)) >= 2
+
+
+PROBING = """
+    import uwsgi
+    from uwsgidecorators import get_free_signal, timer
+
+    def free():
+        for number in range(256):
+            if not uwsgi.signal_registered(number):
+                return number
+
+    @timer(1000, target="mule")
+    def decorated(number):
+        pass
+
+    for name in ("first", "second"):
+        number = free() if name == "first" else get_free_signal()
+        uwsgi.register_signal(number, "mule", lambda number, name=name: print(name, number, flush=True))
+        uwsgi.add_timer(number, 1000)
+    print("at the end", [bool(uwsgi.signal_registered(number)) for number in range(4)], flush=True)
+"""
+
+
+def test_libraries_that_look_for_a_free_signal_find_the_same_in_all_mules(zmuled: Zmuled) -> None:
+    zmuled.program("probing.py", PROBING)
+    zmuled.program("script.py", PROBING + "\n    while True: uwsgi.mule_get_msg()\n")
+    zmuled.program("run.py", "def run():\n    import probing, uwsgi\n    while True: uwsgi.mule_get_msg()")
+    zmuled.start("--app=probing", *["--mule"] * 2, "--mule=run:run", *["--mule=script.py"] * 2)
+    wait_until(lambda: len(handlers(zmuled)) == 6)
+    groups = sorted(handlers(zmuled).values())
+    assert groups == [[1, 2, 3]] * 3 + [[4, 5]] * 3
+    assert len(zmuled.status()["timers"]) == 6

@@ -18,6 +18,7 @@ from typing import Any
 from zmule import current
 from zmule.compat import names, state
 from zmule.compat.harakiri import set_user_harakiri as set_user_harakiri
+from zmule.compat.origins import function_name, loading
 from zmule.compat.process import i_am_the_spooler as i_am_the_spooler
 from zmule.compat.process import log as log
 from zmule.compat.process import masterpid as masterpid
@@ -188,7 +189,8 @@ def register_signal(number: int, target: str, handler: Callable[[int], object], 
     if not isinstance(target, str):
         raise TypeError(f"a target is str, not {type(target).__name__}")
     with errors():
-        current.signal_runner().register_signal(number, target, handler)
+        runner = current.signal_runner()
+        runner.register_from(loading(), function_name(handler), number, target, handler)
 
 
 def signal(number: int, /) -> None:
@@ -216,9 +218,12 @@ def signal_received() -> int:
 
 
 def signal_registered(number: int, /) -> bool | None:
-    """Return True if any process handles the signal, else None."""
+    """Return True if any process handles the signal, else None.
+
+    While a module is loaded, None also if only other processes that load it do: this one is about to.
+    """
     with errors():
-        return current.signal_runner().signal_registered(signal_number(number)) or None
+        return current.signal_runner().ask("signal_registered", signal_number(number), loading()) or None
 
 
 def add_timer(number: int, seconds: float, /) -> None:

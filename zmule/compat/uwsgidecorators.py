@@ -7,7 +7,6 @@ the same module agree on its number; see `SignalRunner.name_signal`.
 from __future__ import annotations
 
 import functools
-import os
 import sys
 import threading
 from collections import Counter
@@ -17,6 +16,7 @@ from typing import Any, TypeVar
 from zmule import current
 from zmule.compat import harakiri as _harakiri
 from zmule.compat import names, state, uwsgi
+from zmule.compat.origins import function_name
 from zmule.compat.translate import errors, farm_name
 from zmule.core.queues import ANY, farm_queue, is_function, mule_queue
 
@@ -39,7 +39,7 @@ def __getattr__(name: str) -> Any:
 
 
 def get_free_signal() -> int:
-    """Return the lowest signal that nobody handles."""
+    """Return the lowest signal that is free, the same in all processes that load the calling code."""
     for number in range(256):
         if not uwsgi.signal_registered(number):
             return number
@@ -96,7 +96,9 @@ def _called_by(
     add: Callable[..., object], spec: tuple[Any, ...], target: str, signum: int | None
 ) -> Callable[[Function], Function]:
     def decorate(f: Function) -> Function:
-        number = _name_signal(f"{_name(f)} {add.__name__}{spec} {target}") if signum is None else signum
+        number = (
+            _name_signal(f"{function_name(f)} {add.__name__}{spec} {target}") if signum is None else signum
+        )
         uwsgi.register_signal(number, target, f)
         if signum is None:
             state.named_signals.add(number)
@@ -111,14 +113,6 @@ def _name_signal(name: str) -> int:
     _repeated[name] += 1
     with errors():
         return current.signal_runner().name_signal(f"{name} {_repeated[name]}")
-
-
-def _name(f: Any) -> str:
-    """Return where a function is from: the same in all processes that load it, and in no others."""
-    module = getattr(f, "__module__", "")
-    if module == "__main__":
-        module = os.path.abspath(getattr(sys.modules[module], "__file__", ""))  # noqa: PTH100
-    return f"{module}.{getattr(f, '__qualname__', type(f).__name__)}"
 
 
 # Signal-only mules that are taken over, and what else runs after a fork.

@@ -18,7 +18,7 @@ class Names:
     """The signals that bear names.
 
     Args:
-        registered: whether anybody handles a signal.
+        registered: whether anybody handles a signal, or is about to.
     """
 
     def __init__(self, registered: Callable[[int], bool]) -> None:
@@ -32,6 +32,10 @@ class Names:
     def __iter__(self) -> Iterator[tuple[str, int]]:
         """Yield the names and their numbers."""
         return iter(self._numbers.items())
+
+    def has(self, number: int) -> bool:
+        """Return whether the signal bears a name."""
+        return number in self._numbers.values()
 
     def number(self, name: str, wished: int) -> int:
         """Return the number of the signal of that name.

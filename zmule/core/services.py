@@ -20,6 +20,7 @@ from zmule.core.asking import LATER, Asked, arguments, checked
 from zmule.core.effects import Changes, Note, Unwatch, Watch
 from zmule.core.events import Peer
 from zmule.core.frames import Answer
+from zmule.core.free import FreeNumbers, checked_origin
 from zmule.core.lockservice import LockService
 from zmule.core.monitors import Monitors
 from zmule.core.mules import Mule
@@ -65,7 +66,8 @@ class Services:
         self._broker = broker
         self._schedules = schedules
         self.signals = Signals(broker.roster)
-        self._names = Names(self.signals.registered)
+        self._free = FreeNumbers(self.signals)
+        self._names = Names(lambda number: self.signals.registered(number) or self._free.is_reserved(number))
         self.timers = Timers()
         self.monitors = Monitors()
         self.locks = LockService(broker, locks)
@@ -113,9 +115,12 @@ class Services:
     # Signals.
 
     def _register(self, asked: Asked) -> None:
-        number, target = arguments(asked, int, str)
+        number, target, *origin = arguments(asked, int, str, *[str] * len(asked.arguments[2:4]))
         mule, stray = self._mule(asked), self.signals.is_stray(check_signal(number))
-        self.signals.register(number, target, mule)
+        where = checked_origin(*(origin or ("",)))
+        self._free.check(number, where, mule)
+        self.signals.register(number, target, mule, where)
+        self._free.release(mule)
         self._broker.turns.reads_changed(mule)
         if stray and not self.signals.is_stray(number):
             self._adopt(number)
@@ -149,8 +154,13 @@ class Services:
         self._broker.turns.reads_changed(self._mule(asked))
 
     def _registered(self, asked: Asked) -> bool:
-        (number,) = arguments(asked, int)
-        return self.signals.registered(check_signal(number))
+        number, *place = arguments(asked, int, *[str] * len(asked.arguments[1:2]))
+        if not place or not place[0]:
+            return self.signals.registered(check_signal(number))
+        origin = checked_origin(place[0])
+        return self._names.has(check_signal(number)) or not self._free.look(
+            number, origin.place, self._mule(asked)
+        )
 
     def _name_signal(self, asked: Asked) -> int:
         name, wished = arguments(asked, str, int)
@@ -267,6 +277,7 @@ class Services:
     def lost(self, mule: Mule) -> None:
         """A mule's life has ended."""
         asker = ("mule", mule.number, mule.epoch)
+        self._free.release(mule)
         if mule.configured:
             self._asked_before.setdefault(mule.number, asker)
             if self._asked_before[mule.number] != asker:
@@ -278,6 +289,7 @@ class Services:
     def settled(self, mule: Mule) -> None:
         """A mule has said all that it wants in this life, or has none any more: earlier wishes are over."""
         self.signals.settle(mule)
+        self._free.release(mule)
         before = self._asked_before.pop(mule.number, None)
         if before is not None:
             self.drop(before)

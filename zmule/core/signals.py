@@ -34,6 +34,13 @@ class Target(NamedTuple):
     farm: str = ""
 
 
+class Origin(NamedTuple):
+    """Where a handler is from: what was being loaded as it was registered, and the name of its function."""
+
+    place: str = ""
+    function: str = ""
+
+
 class Entry:
     """A row of the table: the target as it was spelled and parsed, and the mules that have a handler."""
 
@@ -42,7 +49,7 @@ class Entry:
     def __init__(self, spelling: str, target: Target) -> None:
         self.spelling = spelling
         self.target = target
-        self.mules: dict[int, None] = {}
+        self.mules: dict[int, Origin] = {}
         self.runs = 0
 
 
@@ -53,7 +60,7 @@ class Signals:
         self._roster = roster
         self._table: dict[int, Entry] = {}
 
-    def register(self, number: int, spelling: str, mule: Mule) -> None:
+    def register(self, number: int, spelling: str, mule: Mule, origin: Origin = Origin()) -> None:  # noqa: B008
         """Note that a process has a handler for a signal with that target.
 
         Raises:
@@ -66,13 +73,22 @@ class Signals:
             raise SignalConflict(f"signal {number} is registered for {entry.spelling!r} already")
         if entry is None or entry.target != target:
             entry = self._table[number] = Entry(spelling, target)
-        entry.mules[mule.number] = None
+        entry.mules[mule.number] = origin
         mule.signals[number] = None
 
     def _is_held(self, number: int, entry: Entry) -> bool:
         """Return whether a process that is there has the handler, as opposed to one that may come back."""
-        holders = map(self._roster.get, entry.mules)
-        return any(holder is not None and number in holder.signals for holder in holders)
+        return any(self._lives(number, holder) for holder in entry.mules)
+
+    def _lives(self, number: int, holder: int) -> bool:
+        mule = self._roster.get(holder)
+        return mule is not None and number in mule.signals
+
+    def origins(self, number: int, *, living: bool = False) -> list[tuple[int, Origin]]:
+        """Return who has a handler for the signal, or only those who are there, and where it is from."""
+        entry = self._table.get(number)
+        holders = entry.mules.items() if entry else ()
+        return [each for each in holders if not living or self._lives(number, each[0])]
 
     def unregister(self, number: int, mule: Mule) -> None:
         """Note that a process has no handler any more; the last one takes the row with it."""

@@ -224,6 +224,10 @@ class Engine:
         """Whether the mule is to end."""
         return self._stopping
 
+    def has_waited(self) -> bool:
+        """Return whether any thread has ever waited for something: what the mule runs is loaded then."""
+        return bool(self._inbox.hands)
+
     def working(self) -> int:
         """Return how many threads are working on a message."""
         with self._mutex:

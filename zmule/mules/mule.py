@@ -57,13 +57,17 @@ class SignalRunner(Engine):
             SignalConflict: the signal is registered with another target.
             UnknownTarget, UnknownMule, UnknownFarm: there is no such target.
         """
+        self.register_from("", "", number, target, handler)
+
+    def register_from(self, place: str, function: str, number: int, target: str, handler: Handler) -> None:
+        """Register a signal in loading a place, by a function of that name; see `core/free.py`."""
         check_signal(number)
         if not callable(handler):
             raise TypeError(f"a handler is called, and {type(handler).__name__} cannot be")
         before = self.handlers.signals.get(number)
         self.handlers.signals[number] = handler
         try:
-            self.want("register_signal", number, target)
+            self.want("register_signal", number, target, place, function)
         except BaseException:
             if before is None:
                 del self.handlers.signals[number]
