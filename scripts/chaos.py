@@ -24,7 +24,9 @@ from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
-from chaos_ledger import Blow, Ledger, balance
+from chaos_history import FOR_EVER, Blow
+from chaos_ledger import Ledger, balance
+from chaos_planted import FAULTS
 from ports import free_ports
 
 from zmule import Client, ZmuleError
@@ -35,6 +37,9 @@ HERE = Path(__file__).parent
 COMMANDS = Path(sys.executable).parent
 SENDERS, GUESTS = 3, 3
 HEARTBEAT, TIMEOUT = 0.5, 1.5
+NOTICED = TIMEOUT - 2 * HEARTBEAT
+"""Who is suspended for less than that, in seconds, is not taken for dead."""
+
 PATIENCE = 120.0
 UNLIMITED = resource.RLIM_INFINITY
 
@@ -51,12 +56,14 @@ class Chaos:
     Args:
         folder: where everything is written.
         store: where the broker keeps messages.
+        fault: what is planted into the broker.
         random: decides what happens.
     """
 
-    def __init__(self, folder: Path, store: str, random: random.Random) -> None:
+    def __init__(self, folder: Path, store: str, fault: str, random: random.Random) -> None:
         self.folder = folder
         self.store = store
+        self.fault = fault
         self.random = random
         self.blows: list[Blow] = []
         self.faults: Counter[str] = Counter()
@@ -70,6 +77,10 @@ class Chaos:
         for name in ("accepted", "handled"):
             (folder / name).mkdir()
         self.processes: list[Process] = []
+        with (folder / "journal").open(
+            "wb"
+        ) as journal:  # a pipe to it, for files of the broker's may be limited
+            self.scribe = subprocess.Popen(["cat"], stdin=subprocess.PIPE, stdout=journal, process_group=0)
 
     def begin(self) -> None:
         """Start everything."""
@@ -95,22 +106,22 @@ class Chaos:
             "heartbeat-timeout": TIMEOUT,
         }
         words = [f"--{name}={value}" for name, value in settings.items()]
+        assert self.scribe.stdin is not None
+        pipe = self.scribe.stdin.fileno()
         process = subprocess.Popen(
-            [COMMANDS / "zmuled", *words, f"--endpoint=tcp://127.0.0.1:{self.port}", program, program,
-             "--farm=busy:1,2"],
+            [sys.executable, HERE / "chaos_broker.py", str(pipe), self.fault, *words,
+             f"--endpoint=tcp://127.0.0.1:{self.port}", program, program, "--farm=busy:1,2"],
             env=self.environ, process_group=0, stdout=subprocess.PIPE, stderr=subprocess.STDOUT,
+            pass_fds=[pipe],
         )  # fmt: skip
         self.processes.append(process)
         threading.Thread(target=self.listen, args=(process,), daemon=True).start()
         return process
 
     def listen(self, process: Process) -> None:
-        """Copy what zmuled says; that it has given up a mule can be a reason."""
+        """Copy what zmuled says."""
         for line in process.stdout or ():
             self.log.write(b"zmuled: " + line)
-            if b"silent" in line:
-                now = time.monotonic_ns()
-                self.blows.append(Blow("a mule was not heard", now - int(2e9 * TIMEOUT), now))
 
     def start(self, script: str, *words: object) -> Process:
         """Start one of our own programs."""
@@ -141,21 +152,26 @@ class Chaos:
     # What is done to them.
 
     @contextlib.contextmanager
-    def blow(self, what: str, pid: int = 0) -> Iterator[None]:
-        """Note what is being done; its effects may last for a heartbeat timeout."""
+    def blow(self, what: str, pids: Sequence[int] = ()) -> Iterator[None]:
+        """Note what is being done to some mules, or to all; it may show for a heartbeat timeout."""
         begun = time.monotonic_ns()
         yield
-        self.blows.append(Blow(what, begun, time.monotonic_ns() + int(2e9 * TIMEOUT), pid))
+        self.blows.append(Blow(what, begun, time.monotonic_ns() + int(1e9 * TIMEOUT), tuple(pids)))
+
+    def death(self, pid: int) -> None:
+        """Note that a mule is about to be killed."""
+        self.blows.append(Blow("its mule died", time.monotonic_ns(), FOR_EVER, (pid,)))
 
     def kill_guest(self) -> None:
         place = self.random.randrange(GUESTS)
-        with self.blow("its mule died", self.guests[place].pid):
-            end(self.guests[place])
+        self.death(self.guests[place].pid)
+        end(self.guests[place])
         self.guests[place] = self.start_guest()
 
     def kill_own_mule(self) -> None:
         for pid in self.random.sample(pids := self.own_mules(), min(1, len(pids))):
-            with self.blow("its mule died", pid):
+            self.death(pid)
+            with contextlib.suppress(ProcessLookupError):
                 os.kill(pid, signal.SIGKILL)
 
     def kill_sender(self) -> None:
@@ -164,37 +180,52 @@ class Chaos:
         self.senders[place] = self.start_sender()
 
     def kill_broker(self) -> None:
-        with self.blow("the broker died"):
-            end(self.broker)
-            time.sleep(self.random.choice((0.0, 0.5)))
-            self.broker = self.start_broker()
+        end(self.broker)
+        time.sleep(self.random.choice((0.0, 0.5)))
+        self.broker = self.start_broker()
 
     def stop_mule(self) -> None:
-        pid = self.random.choice([*self.own_mules(), *(guest.pid for guest in self.guests)])
-        self.suspend("its mule was suspended", pid, pid)
+        pid = self.random.choice([*self.own_mules(), *self.guest_pids()])
+        self.suspend("its mule was suspended", pid, [pid])
+
+    def guest_pids(self) -> list[int]:
+        return [guest.pid for guest in self.guests]
 
     def stop_sender(self) -> None:
-        self.suspend("a sender was suspended", self.random.choice(self.senders).pid, -1)
+        process = self.random.choice(self.senders)
+        with contextlib.suppress(ProcessLookupError):
+            os.kill(process.pid, signal.SIGSTOP)
+            time.sleep(self.while_silent())
+            os.kill(process.pid, signal.SIGCONT)
 
     def stop_broker(self) -> None:
-        self.suspend("the broker was suspended", self.broker.pid, 0)
+        self.suspend("the broker was suspended", self.broker.pid, [])
 
-    def suspend(self, what: str, pid: int, whose: int) -> None:
-        """Stop a process for a while, that may be longer than it may be silent."""
-        with self.blow(what, whose), contextlib.suppress(ProcessLookupError):
+    def while_silent(self) -> float:
+        """Return for how long a process is suspended: that may be longer than it may be silent."""
+        return TIMEOUT * self.random.choice((0.1, 0.4, 1.4))
+
+    def suspend(self, what: str, pid: int, pids: Sequence[int]) -> None:
+        """Stop a process for a while; if that is short, nobody may notice."""
+        seconds = self.while_silent()
+        noted = self.blow(what, pids) if seconds > NOTICED else contextlib.nullcontext()
+        with noted, contextlib.suppress(ProcessLookupError):
             os.kill(pid, signal.SIGSTOP)
-            time.sleep(TIMEOUT * self.random.choice((0.1, 0.4, 1.4)))
+            time.sleep(seconds)
             os.kill(pid, signal.SIGCONT)
 
     def cut(self) -> None:
-        with self.blow("the connections were cut"):
+        with self.blow("the connections were cut", self.guest_pids()):
             self.proxy.cut()
 
     def stall(self) -> None:
-        with self.blow("the network stood still"):
+        seconds = TIMEOUT * self.random.choice((0.2, 1.4))
+        cut = self.random.random() < 0.5
+        noted = seconds > NOTICED or cut
+        with self.blow("the network stood still", self.guest_pids()) if noted else contextlib.nullcontext():
             self.proxy.stall()
-            time.sleep(TIMEOUT * self.random.choice((0.2, 1.4)))
-            if self.random.random() < 0.5:
+            time.sleep(seconds)
+            if cut:
                 self.proxy.cut()
             self.proxy.flow()
 
@@ -273,13 +304,14 @@ class Chaos:
         """Leave no process behind, however it went."""
         for process in self.processes:
             end(process)
+        self.scribe.communicate()
         self.proxy.close()
         self.log.close()
 
     def ledger(self) -> Ledger:
         """Return what it all comes to."""
         with contextlib.closing(open_store(self.store)) as store:
-            dead = [str(dead.message[2]) for dead in store.recover().dead]
+            dead = {dead.message[0]: dead.reason for dead in store.recover().dead}
         return balance(self.folder, dead, self.blows)
 
 
@@ -302,13 +334,14 @@ def main(arguments: Sequence[str] | None = None) -> int:
     add("--seconds", type=float, default=60.0, metavar="N", help="how long to rage, default %(default)g")
     add("--seed", type=int, metavar="K", help="decides the faults, if not their exact moments")
     add("--store", metavar="URL", help="default a sqlite: file; memory: is bound to lose messages")
+    add("--fault", default="none", choices=["none", *FAULTS], help="plant one, to see that it is found")
     options = parser.parse_args(arguments)
     seed = options.seed if options.seed is not None else random.randrange(1_000_000)
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(128 + signal.SIGTERM))
     folder = Path(tempfile.mkdtemp(prefix="zmule-chaos-"))
     good = False
     try:
-        good = run(folder, options.store or f"sqlite://{folder}/zmule.db", options.seconds, seed)
+        good = run(folder, options, seed)
     except KeyboardInterrupt:
         good = True
         return 128 + signal.SIGINT
@@ -322,9 +355,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
     return 0 if good else 1
 
 
-def run(folder: Path, store: str, seconds: float, seed: int) -> bool:
+def run(folder: Path, options: argparse.Namespace, seed: int) -> bool:
     """Rage, settle, and print the ledger; return whether it is good."""
-    chaos = Chaos(folder, store, random.Random(seed))
+    seconds, store = options.seconds, options.store or f"sqlite://{folder}/zmule.db"
+    chaos = Chaos(folder, store, options.fault, random.Random(seed))
     try:
         chaos.begin()
         chaos.rage(seconds)
@@ -345,7 +379,7 @@ def table(rows: Any) -> None:
     """Print names and numbers, aligned."""
     print()
     for name, number in rows:
-        print(f"{name:<32} {number:>9}")
+        print(f"{name:<42} {number:>9}")
 
 
 if __name__ == "__main__":

@@ -1,8 +1,9 @@
 """The program of the mules of scripts/chaos: writes down what it begins and what it finishes.
 
 Run by zmuled, or as `chaos_mule.py FARMS ENDPOINT SUPERVISOR` from outside. `CHAOS_FOLDER` says where the
-lines go: `b TIME THREAD ATTEMPT QUEUE BODY` at the beginning and `f TIME THREAD BODY` at the end of each
-message, with the monotonic clock in nanoseconds, in a file named after the pid. Poison kills the process.
+lines go: `b TIME THREAD ATTEMPT QUEUE BODY` at the beginning of each message, and `f TIME THREAD BODY` at
+its end, `n` if it has failed or `r` if it is rejected, with the monotonic clock in nanoseconds, in a file
+named after the pid. Poison kills the process, what is bad is rejected, what is hard succeeds the third time.
 """
 
 from __future__ import annotations
@@ -15,11 +16,13 @@ import threading
 import time
 from pathlib import Path
 
+from chaos_end import die_with
+
 import zmule
-from zmule.mules.runner import die_with
 
 SLOW = 0.03
 SECONDS = 0.2
+TRIES = 3
 
 
 def write(file: int, *words: object) -> None:
@@ -34,11 +37,15 @@ def work(mule: zmule.Mule, file: int) -> None:
         with mule.message() as message:
             assert message is not None
             write(file, "b", time.monotonic_ns(), thread, message.attempt, message.queue, message.body)
-            if str(message.body).startswith("poison"):
+            kind, _, _ = str(message.body).partition(" ")
+            if kind == "poison":
                 os._exit(1)
             if random.random() < SLOW:
                 time.sleep(SECONDS * random.random())
-            write(file, "f", time.monotonic_ns(), thread, message.body)
+            how = "r" if kind == "bad" else "n" if kind == "hard" and message.attempt < TRIES else "f"
+            write(file, how, time.monotonic_ns(), thread, message.body)
+            if how != "f":
+                mule.nack(dead=how == "r")
 
 
 def main() -> None:

@@ -15,12 +15,14 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
+from chaos_end import die_with
+
 from zmule import Client, ZmuleError
-from zmule.mules.runner import die_with
 
 PAUSE = 0.01
 BUNDLE = 40
-POISON_LANE, POISON_EVERY = "guests", 1000
+KINDS = {"guests": ("poison", 1000), "busy": ("bad", 100), "any": ("hard", 100)}
+"""What is special of a lane: one in so many messages."""
 
 
 class Sender:
@@ -56,8 +58,8 @@ class Sender:
         number = 0
         while not self.stopping.is_set():
             number += 1
-            poisoned = lane == POISON_LANE and number % POISON_EVERY == POISON_EVERY // 2
-            kind = "poison" if poisoned else "message"
+            special, every = KINDS.get(lane, ("message", 1))
+            kind = special if number % every == every // 2 else "message"
             try:
                 send(f"{kind} {self.name} {lane} {number}")
             except ZmuleError as error:
