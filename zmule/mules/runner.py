@@ -42,7 +42,8 @@ def main(arguments: Sequence[str] | None = None) -> NoReturn:
     program, *more = sys.argv[1:] if arguments is None else arguments
     environ = os.environ
     supervisor, lifeline, files = map(int, environ.pop("ZMULE_SUPERVISOR").split())
-    die_with(supervisor, lifeline)
+    hang_on(lifeline)
+    die_with(supervisor)  # afterwards, as it looks whether that has ended already
     limit_files(files)
     number, token = int(environ.pop("ZMULE_NUMBER")), bytes.fromhex(environ.pop("ZMULE_TOKEN"))
     name = "" if program == "--app" else program
@@ -167,26 +168,32 @@ def exit_status(end: SystemExit) -> int:
     return 1
 
 
-def die_with(supervisor: int, lifeline: int) -> None:
-    """Have the kernel kill this process, and its group, when the supervisor ends.
+def die_with(supervisor: int) -> None:
+    """Have the kernel kill this process when the supervisor, its parent, ends.
 
     With it ends the only one who could take an acknowledgement: the next broker delivers the message in
-    hand again, and two must not work on it at a time; nor must what this process has started for its work.
+    hand again, and two must not work on it at a time.
+    """
+    ctypes.CDLL(None, use_errno=True).prctl(PR_SET_PDEATHSIG, signal.SIGKILL, 0, 0, 0)
+    if os.getppid() != supervisor:
+        sys.exit(0)
 
-    The lifeline is the reading end of a pipe that nobody writes to, and whose other end is the supervisor's.
-    When that is closed the kernel signals the group that the lifeline's owner is set to: a group and not its
-    number, so that none is meant that has got the number since. It does not matter which user this process
-    has become by then. It does for the signal at a parent's death, which is for the case that this process
-    has closed the lifeline.
+
+def hang_on(lifeline: int) -> None:
+    """Have the kernel kill this process, and its group, when the supervisor lets go of the lifeline.
+
+    So what this process has started for its work dies, too; and it does not matter which user this process
+    has become by then, as it does for the signal at a parent's death.
+
+    The lifeline is the reading end of a pipe that nobody writes to. When its other end is closed, the kernel
+    signals the group that the lifeline's owner is set to: a group and not its number, so that none is meant
+    that has got the number since.
     """
     with suppress(OSError):  # there are systems that only look like Linux
         fcntl.fcntl(lifeline, fcntl.F_SETOWN, -os.getpgrp())
         fcntl.fcntl(lifeline, fcntl.F_SETSIG, signal.SIGKILL)
         fcntl.fcntl(lifeline, fcntl.F_SETFL, os.O_ASYNC)
     os.set_inheritable(lifeline, False)
-    ctypes.CDLL(None, use_errno=True).prctl(PR_SET_PDEATHSIG, signal.SIGKILL, 0, 0, 0)
-    if os.getppid() != supervisor:
-        sys.exit(0)
 
 
 def limit_files(files: int) -> None:
