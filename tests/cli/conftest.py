@@ -113,10 +113,13 @@ def in_process(
     monkeypatch.setattr("sys.argv", words)
     monkeypatch.setenv("COLUMNS", "80")
     monkeypatch.setenv("TERM", "dumb")
-    with pytest.raises(SystemExit) as end:
+    code = 0
+    try:
         main()
+    except SystemExit as end:
+        code = int(end.code or 0)
     out, err = capsys.readouterr()
-    return Outcome(int(end.value.code or 0), out, err)
+    return Outcome(code, out, err)
 
 
 @pytest.fixture(scope="module")

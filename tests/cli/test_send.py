@@ -81,7 +81,6 @@ def test_options_and_a_message_that_begins_with_a_dash(busy_shell: Shell) -> Non
         (["12345678", "x"], "there is no mule 12345678"),
         (["9" * 5000, "x"], "there is no mule " + "9" * 80),
         (["nosuch", "x"], "there is no farm 'nosuch'"),
-        (["", "x"], "there is no farm ''"),
         ([b"\xff", "x"], r"there is no farm '\udcff'"),
         (["two\nlines", "x"], r"there is no farm 'two\nlines'"),
         (["x" * 1000, "x"], f"there is no farm '{'x' * 80}'"),
@@ -98,6 +97,18 @@ def test_a_line_that_is_too_long_is_named_and_those_before_it_are_sent(busy_shel
     text = "line 3: more than 1000 bytes, the limit (max_message) for a message"
     assert done == (1, "", f"zmule-send: {text}\n")
     busy_shell.wait_for_record(["farm:busy 'a'", "farm:busy 'b'"])
+
+
+@pytest.mark.parametrize("words", [["bussy", "x"], ["bussy", "-"]])
+def test_the_farm_that_was_meant(busy_shell: Shell, words: list[str]) -> None:
+    done = busy_shell.run("zmule-send", *words, stdin=b"a\n")
+    assert done.code == 1
+    assert done.err.endswith("there is no farm 'bussy': did you mean busy?\n")
+
+
+def test_an_empty_target(busy_shell: Shell) -> None:
+    text = "the target is empty: name a mule's number, any, or a farm"
+    assert busy_shell.run("zmule-send", "", "x") == (2, "", f"zmule-send: {text}\n")
 
 
 def test_refused_lines_are_named(busy_shell: Shell) -> None:
@@ -192,8 +203,8 @@ def test_a_plain_call_imports_nothing_that_is_slow(busy_shell: Shell) -> None:
         ([], "Missing argument 'TARGET'"),
         (["any"], "Missing argument 'MESSAGE'"),
         (["any", "a", "b"], "unexpected extra argument"),
-        (["any", "-x"], "No such option: -x"),
-        (["--nosuch", "any"], "No such option: --nosuch"),
+        (["any", "-x"], "there is no option -x"),
+        (["--nosuch", "any"], "there is no option --nosuch"),
         (["--endpoint", "nonsense", "any", "x"], "'nonsense' is not an endpoint"),
         (["--endpoint", f"ipc:///{'x' * 107}", "any", "x"], "108 bytes"),
         (["--timeout", "soon", "any", "x"], "'soon' is not a number of seconds"),

@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 
+from zmule.cli.common import UsageError
 from zmule.daemon.config import load
 from zmule.daemon.respawn import CRASHES, STEADY, Respawn
 from zmule.errors import ConfigError, EndpointInUse
@@ -50,7 +51,7 @@ def test_a_start_waits_for_a_mule_that_is_given_up(service: dict[str, str]) -> N
 
 def test_what_a_restart_cannot_heal_is_not_restarted(service: dict[str, str]) -> None:
     exits = {int(code) for code in service["RestartPreventExitStatus"].split()}
-    assert exits == {ConfigError.exit_code, EndpointInUse.exit_code}
+    assert exits == {UsageError.exit_code, ConfigError.exit_code, EndpointInUse.exit_code}
 
 
 def test_it_says_when_it_is_ready_and_runs_as_a_user_with_folders_of_its_own(service: dict[str, str]) -> None:

@@ -15,6 +15,13 @@ from contextlib import suppress
 from zmule.errors import ZmuleError
 
 
+class UsageError(ZmuleError):
+    """The command line cannot be understood."""
+
+    code = "usage"
+    exit_code = 2
+
+
 def run(name: str, command: Callable[[], object]) -> None:
     """Run a command; end the process if it does not simply return.
 

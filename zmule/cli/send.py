@@ -23,6 +23,7 @@ from contextlib import suppress
 from zmule.cli import common
 from zmule.clients.sync import DEFAULT_TIMEOUT, Client
 from zmule.errors import MessageTooLarge, UnknownFarm, UnknownMule, ZmuleError, from_code
+from zmule.near import hint
 
 STDIN, STDERR = 0, 2
 CHUNK = 1 << 20
@@ -42,9 +43,10 @@ def main() -> None:
         common.run("zmule-send", lambda: send(words[0], words[1]))
         gc.freeze()  # or the interpreter looks at every object once more before it ends: a tenth of the time
     else:
+        from zmule.cli.app import run
         from zmule.cli.send_options import app
 
-        app(prog_name="zmule-send")
+        run("zmule-send", app)
 
 
 def send(
@@ -69,16 +71,37 @@ def send(
     """
     client = Client(endpoint, timeout=DEFAULT_TIMEOUT if timeout is None else timeout)
     try:
-        put = sender(client, target, timeout=timeout, delay=delay, ttl=ttl)
-        progress = Progress(target, verbose)
-        if message == "-":
-            Lines(client, put, progress).send(STDIN)
-        else:
-            put(as_body(os.fsencode(message)), True)
-            progress.done(1)
+        _send(client, target, message, timeout, verbose, delay, ttl)
+    except UnknownFarm as error:
+        raise UnknownFarm(f"{error}{_meant(client, target)}") from None
     finally:
         with suppress(ZmuleError):  # what is unconfirmed now has been waited for, or Ctrl-C does not want to
             client.close(timeout=0)
+
+
+def _send(
+    client: Client,
+    target: str,
+    message: str,
+    timeout: float | None,
+    verbose: bool,
+    delay: float | None,
+    ttl: float | None,
+) -> None:
+    put = sender(client, target, timeout=timeout, delay=delay, ttl=ttl)
+    progress = Progress(target, verbose)
+    if message == "-":
+        Lines(client, put, progress).send(STDIN)
+    else:
+        put(as_body(os.fsencode(message)), True)
+        progress.done(1)
+
+
+def _meant(client: Client, target: str) -> str:
+    """Return a question after the farm that was meant, "" if there is none like it."""
+    with suppress(ZmuleError):
+        return hint(target, [*client.status()["farms"], "any"])
+    return ""
 
 
 def sender(
@@ -93,6 +116,7 @@ def sender(
 
     Raises:
         UnknownMule, UnknownFarm: no mule or farm can have that number or name.
+        UsageError: it has no name at all.
     """
 
     def to_mule(number: int) -> Send:
@@ -102,6 +126,8 @@ def sender(
 
     if target == "any":
         return to_mule(0)
+    if not target:
+        raise common.UsageError("the target is empty: name a mule's number, any, or a farm")
     if target.isascii() and target.isdigit():
         if len(target) > MOST_DIGITS:
             raise UnknownMule(f"there is no mule {target[:80]}")

@@ -7,7 +7,7 @@ from typing import Annotated
 import typer
 
 from zmule.cli import options
-from zmule.cli.common import run
+from zmule.cli.app import Command
 from zmule.cli.send import send
 from zmule.clients.sync import DEFAULT_TIMEOUT
 
@@ -19,7 +19,7 @@ EPILOG = (
 app = typer.Typer(add_completion=False, pretty_exceptions_enable=False)
 
 
-@app.command(epilog=EPILOG)
+@app.command(cls=Command, epilog=EPILOG)
 def command(
     target: Annotated[
         str,
@@ -82,4 +82,4 @@ def command(
 
     Write -- before a message that begins with a dash.
     """
-    run("zmule-send", lambda: send(target, message, endpoint, timeout, verbose, delay, ttl))
+    send(target, message, endpoint, timeout, verbose, delay, ttl)

@@ -16,7 +16,7 @@ Json = Annotated[bool, typer.Option("--json", help="Print it as JSON, for progra
 
 def signal(
     number: Annotated[
-        int, typer.Argument(metavar="NUM", min=0, max=LAST_SIGNAL, help="The signal, 0 to 255.")
+        int, typer.Argument(metavar="NUM", parser=options.whole(0, LAST_SIGNAL), help="The signal, 0 to 255.")
     ],
     endpoint: options.Endpoint = None,
     timeout: options.Timeout = DEFAULT_TIMEOUT,

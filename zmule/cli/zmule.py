@@ -9,17 +9,18 @@ from typing import Annotated
 
 import typer
 
+from zmule.cli import app as apps
 from zmule.cli import common, dead, options, signals
+from zmule.cli.app import Command, Group
 from zmule.clients.sync import DEFAULT_TIMEOUT, Client
-from zmule.core.greeting import MAX_NUMBER, is_farm_name
-from zmule.errors import ConfigError
+from zmule.core.greeting import MAX_NUMBER
 
-app = typer.Typer(add_completion=False, pretty_exceptions_enable=False, no_args_is_help=True)
+app = typer.Typer(cls=Group, add_completion=False, pretty_exceptions_enable=False)
 
 
 def main() -> None:
     """Run `zmule` to its exit."""
-    common.run("zmule", lambda: app(prog_name="zmule"))
+    apps.run("zmule", app)
 
 
 @app.callback(
@@ -40,7 +41,7 @@ def zmule(
     """Look at a zmule broker, and run mules of your own."""
 
 
-@app.command()
+@app.command(cls=Command)
 def status(
     endpoint: options.Endpoint = None,
     timeout: options.Timeout = DEFAULT_TIMEOUT,
@@ -66,23 +67,31 @@ def status(
             follow(client, watch, as_json)
 
 
-@app.command()
+@app.command(cls=Command)
 def ping(
     endpoint: options.Endpoint = None,
     timeout: options.Timeout = DEFAULT_TIMEOUT,
-    count: Annotated[int, typer.Option("--count", min=1, help="How many times, one after the other.")] = 1,
+    count: Annotated[
+        int | None,
+        typer.Option(
+            "--count",
+            metavar="N",
+            parser=options.whole(1, 10**9),
+            help="How many times, one after the other (default: 1).",
+        ),
+    ] = None,
 ) -> None:
     """Measure how long the broker takes to answer."""
     with Client(endpoint, timeout=timeout) as client:
         times = []
-        for _ in range(count):
+        for _ in range(count or 1):
             times.append(client.ping() * 1000)
             print(f"{client.endpoint} answered in {times[-1]:.3f} ms", flush=True)
-        if count > 1:
+        if len(times) > 1:
             print(f"least {min(times):.3f} ms, median {median(times):.3f} ms, most {max(times):.3f} ms")
 
 
-@app.command()
+@app.command(cls=Command)
 def run(
     program: Annotated[
         str,
@@ -91,19 +100,20 @@ def run(
     endpoint: options.Endpoint = None,
     timeout: options.Timeout = DEFAULT_TIMEOUT,
     number: Annotated[
-        int,
+        int | None,
         typer.Option(
             "--id",
             metavar="N",
-            min=0,
-            max=MAX_NUMBER,
+            parser=options.whole(1, MAX_NUMBER),
             show_default=False,
             help="The number to have (default: one that is free).",
         ),
-    ] = 0,
+    ] = None,
     farm: Annotated[
         list[str] | None,
-        typer.Option(metavar="NAME", help="A farm to join. May be repeated.", show_default=False),
+        typer.Option(
+            metavar="NAME", parser=options.farm, help="A farm to join. May be repeated.", show_default=False
+        ),
     ] = None,
 ) -> None:
     """Run a program as a mule of the broker, on this terminal, until it ends or Ctrl-C."""
@@ -112,15 +122,16 @@ def run(
 
     farms = farm or []
     check_program(program)
-    check_farms(farms)
-    mule = Mule(number, farms=farms, endpoint=endpoint, program=program, timeout=timeout)
+    if len(set(farms)) < len(farms):
+        raise typer.BadParameter("a farm is named twice", param_hint="'--farm'")
+    mule = Mule(number or 0, farms=farms, endpoint=endpoint, program=program, timeout=timeout)
     os.environ["ZMULE_ENDPOINT"] = mule.endpoint
     common.tell(f"zmule: {program} is mule {mule.mule_id} of {mule.endpoint}\n")
     runner.run(mule, runner.load(program))
 
 
 for command in signals.COMMANDS:
-    app.command()(command)
+    app.command(cls=Command)(command)
 app.add_typer(dead.commands, name="dead")
 
 
@@ -128,19 +139,14 @@ def check_program(program: str) -> None:
     """Refuse what cannot be run, before there is a mule.
 
     Raises:
-        ConfigError: the script cannot be read, or it is neither a script nor a callable.
+        UsageError: the script cannot be read, or it is neither a script nor a callable.
     """
     if program.endswith(".py"):
         try:
             Path(program).open("rb").close()
         except OSError as error:
-            raise ConfigError(f"cannot read the program {program}: {error.strerror}") from None
+            raise common.UsageError(f"cannot read the program {program}: {error.strerror}") from None
     elif ":" not in program:
-        raise ConfigError(f"{program!r} is no program: name a path ending in .py, or package.module:callable")
-
-
-def check_farms(farms: list[str]) -> None:
-    """Refuse names that no farm can have."""
-    for farm in farms:
-        if not is_farm_name(farm):
-            raise typer.BadParameter(f"{farm!r} cannot be the name of a farm", param_hint="'--farm'")
+        raise common.UsageError(
+            f"{program!r} is no program: name a path ending in .py, or package.module:callable"
+        )

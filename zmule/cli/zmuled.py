@@ -12,17 +12,18 @@ import inspect
 import os
 import signal
 import sys
-from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import fields
+from collections.abc import Iterator, Sequence
 from typing import Annotated, Any
 
 import typer
 
-from zmule.cli.common import run
+from zmule.cli import common
+from zmule.cli.app import Command, carry_out
+from zmule.cli.check import Origins, summary
+from zmule.cli.common import UsageError
 from zmule.daemon.alarm import STOP_SIGNALS
-from zmule.daemon.config import MAX_MULES, Config, load
+from zmule.daemon.config import MAX_MULES, load
 from zmule.daemon.settings import MULE, MULES, SETTINGS, SWITCH, Setting, shown
-from zmule.errors import ZmuleError
 from zmule.version import VERSION
 
 EPILOG = (
@@ -31,25 +32,18 @@ EPILOG = (
 )
 
 
-class UsageError(ZmuleError):
-    """The command line cannot be understood."""
-
-    code = "usage"
-    exit_code = 2
-
-
 app = typer.Typer(add_completion=False, pretty_exceptions_enable=False)
 
 
 def main() -> None:
     """Run `zmuled` and exit; an error is one line on standard error."""
-    run("zmuled", command)
+    common.run("zmuled", command)
 
 
 def command() -> None:
     """Do what the command line says. What goes wrong is told with no signal held back."""
     try:
-        app(args=list(respell(sys.argv[1:])), prog_name="zmuled")
+        carry_out("zmuled", app, respell)
     finally:
         signal.pthread_sigmask(signal.SIG_UNBLOCK, STOP_SIGNALS)
 
@@ -94,13 +88,15 @@ def _run(context: typer.Context, check: bool, version: bool, **flags: Any) -> No
         return
     if context.args:
         raise UsageError(_stray(context.args[0]))
-    config = load(_given(flags), os.environ)
+    given = _given(flags)
+    config = load(given, os.environ)
     if check:
-        typer.echo(summary(config).encode(sys.stdout.encoding, "backslashreplace"))
+        text = summary(config, Origins(given, os.environ))
+        typer.echo(text.encode(sys.stdout.encoding, "backslashreplace"))
         return
-    from zmule.daemon.main import run
+    from zmule.daemon import main as daemon
 
-    raise typer.Exit(run(config))
+    raise typer.Exit(daemon.run(config))
 
 
 def _stray(word: str) -> str:
@@ -155,58 +151,4 @@ def _signature() -> inspect.Signature:
 
 
 _run.__signature__ = _signature()  # type: ignore[attr-defined]
-app.command(epilog=EPILOG, context_settings={"allow_extra_args": True})(_run)
-
-
-def summary(config: Config) -> str:
-    """Return the configuration as `--check` shows it: a table of each kind of thing."""
-    endpoints = zip(config.endpoints, config.publish, strict=True)
-    mules = [
-        (str(mule.number), mule.program or "(signal-only)", _farms_of(config, mule.number), mule.ack)
-        for mule in config.mules
-    ]
-    farms = [(farm.name, " ".join(map(str, farm.mules)) or "-", farm.ack) for farm in config.farms]
-    tables = [
-        _table(("ENDPOINT", "PUBLISH"), endpoints),
-        _table(("SETTING", "VALUE"), _values(config)),
-        _table(("MULE", "PROGRAM", "FARMS", "ACK"), mules) if mules else "no mules",
-        _table(("FARM", "MULES", "ACK"), farms) if farms else "no farms",
-    ]
-    if raisers := list(_raisers(config)):
-        tables.append(_table(("SIGNAL", "SOURCE", "WHEN"), raisers))
-    return "\n\n".join(tables)
-
-
-def _raisers(config: Config) -> Iterator[tuple[str, str, str]]:
-    for timer in config.timers:
-        times = f", {timer.iterations} times" if timer.iterations else ""
-        yield str(timer.signal), "timer", f"every {timer.seconds:g} s{times}"
-    for cron in config.crons:
-        yield str(cron.signal), "cron", f"{cron.when} {cron.zone}".rstrip()
-    for filemon in config.filemons:
-        yield str(filemon.signal), "filemon", filemon.path
-
-
-def _values(config: Config) -> Iterator[tuple[str, str]]:
-    for field in fields(config):
-        value = getattr(config, field.name)
-        if not isinstance(value, tuple):
-            yield field.name, _word(value)
-
-
-def _word(value: object) -> str:
-    if value is None:
-        return "-"
-    if isinstance(value, bool):
-        return "yes" if value else "no"
-    return f"{value:g}" if isinstance(value, float) else str(value)
-
-
-def _farms_of(config: Config, number: int) -> str:
-    return " ".join(farm.name for farm in config.farms if number in farm.mules) or "-"
-
-
-def _table(head: tuple[str, ...], rows: Iterable[tuple[str, ...]]) -> str:
-    lines = [head, *rows]
-    widths = [max(map(len, column)) for column in zip(*lines, strict=True)]
-    return "\n".join("  ".join(map(str.ljust, line, widths)).rstrip() for line in lines)
+app.command(cls=Command, epilog=EPILOG, context_settings={"allow_extra_args": True})(_run)

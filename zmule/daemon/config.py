@@ -18,7 +18,15 @@ from zmule.core.greeting import MAX_FARM_NAME, is_farm_name
 from zmule.daemon import settings as declared
 from zmule.daemon.raisers import CronSpec, FilemonSpec, TimerSpec, crons, filemons, timers
 from zmule.daemon.settings import ACK, FARM, MULE, TTL, is_dotted, shown
-from zmule.daemon.sources import DEFAULT, Found, Sources, check_environment, check_names, read_file
+from zmule.daemon.sources import (
+    DEFAULT,
+    Found,
+    Sources,
+    WrongFlag,
+    check_environment,
+    check_names,
+    read_file,
+)
 from zmule.endpoints import check_endpoint, default_endpoint, default_publish, is_local
 from zmule.errors import ConfigError
 
@@ -99,10 +107,27 @@ def load(flags: Mapping[str, Sequence[str]], environ: Mapping[str, str]) -> Conf
 
     Raises:
         ConfigError: something is wrong; the text is one line that says what and where.
+        WrongFlag: so is a flag.
     """
+    try:
+        return _load(gather(flags, environ))
+    except ConfigError as error:
+        if str(error).startswith("--"):
+            raise WrongFlag(str(error)) from None
+        raise
+
+
+def gather(flags: Mapping[str, Sequence[str]], environ: Mapping[str, str]) -> Sources:
+    """Return where settings may come from, the file read."""
     check_environment(environ)
-    file = Sources(flags, environ).pick(declared.CONFIG).value
-    sources = Sources(flags, environ, file, read_file(file)) if file else Sources(flags, environ)
+    sources = Sources(flags, environ)
+    file = sources.find(declared.CONFIG)
+    if file is None:
+        return sources
+    return Sources(flags, environ, file.value, read_file(file.value, file.where))
+
+
+def _load(sources: Sources) -> Config:
     endpoints, publish = _endpoints(sources)
     heartbeat, heartbeat_timeout = _heartbeats(sources)
     mules = _mules(sources)
@@ -151,9 +176,10 @@ def _store(sources: Sources) -> str:
 def _heartbeats(sources: Sources) -> tuple[float, float]:
     every, silence = sources.pick(declared.HEARTBEAT), sources.pick(declared.HEARTBEAT_TIMEOUT)
     if silence.value <= every.value:
+        wrong, other = sorted((silence, every), key=lambda found: -found.rank)
         raise ConfigError(
-            f"heartbeat_timeout is {silence.value:g} s ({silence.where}): it must be longer than the "
-            f"heartbeat of {every.value:g} s ({every.where})"
+            f"{wrong.where}: heartbeat_timeout is {silence.value:g} s and must be longer than the heartbeat "
+            f"of {every.value:g} s ({other.where})"
         )
     return every.value, silence.value
 
@@ -171,6 +197,8 @@ def _serializer(sources: Sources, endpoints: Sequence[str]) -> str:
 
 def _endpoints(sources: Sources) -> tuple[tuple[str, ...], tuple[str, ...]]:
     insecure = sources.pick(declared.INSECURE).value
+    for weaker in (*sources.all(declared.ENDPOINT)[1:], *sources.all(declared.PUBLISH)[1:]):
+        _check_endpoints(weaker, insecure=True)
     endpoints = sources.find(declared.ENDPOINT)
     if endpoints is None:
         endpoints = Found((_default_endpoint(sources.environ),), "default endpoint", DEFAULT)
@@ -212,8 +240,20 @@ def _check_distinct(where: str, endpoints: Sequence[str]) -> None:
 
 
 def _mules(sources: Sources) -> tuple[MuleSpec, ...]:
-    where = MULE.flag if MULE.name in sources.flags else f"{sources.path}: [[mule]]"
-    mules = tuple(_flag_mules(sources) if MULE.name in sources.flags else _file_mules(sources))
+    in_file = _checked(tuple(_file_mules(sources)), f"{sources.path}: [[mule]]")
+    if MULE.name not in sources.flags:
+        where, mules = f"{sources.path}: [[mule]]", in_file
+    else:
+        where, mules = MULE.flag, _checked(tuple(_flag_mules(sources)), MULE.flag)
+        tuple(_file_farms(sources, len(in_file)))  # is overridden, and right all the same
+    for mule in mules:
+        if mule.program is not None and mule.program.endswith(".py"):
+            _check_script(mule.program, f"{where} (mule {mule.number})")
+    return mules
+
+
+def _checked(mules: tuple[MuleSpec, ...], where: str) -> tuple[MuleSpec, ...]:
+    """Return the mules if there are not too many, and their programs are spelled like some."""
     if len(mules) > MAX_MULES:
         raise ConfigError(f"{where}: {len(mules)} mules: at most {MAX_MULES} can be configured")
     for mule in mules:
@@ -237,7 +277,6 @@ def _file_mules(sources: Sources) -> Iterator[MuleSpec]:
 
 def _check_program(program: str, where: str) -> None:
     if program.endswith(".py"):
-        _check_script(program, where)
         return
     module, colon, function = program.partition(":")
     if not (colon and is_dotted(module) and is_dotted(function) and "." not in function):
@@ -254,9 +293,10 @@ def _check_script(program: str, where: str) -> None:
 
 
 def _farms(sources: Sources, mules: int) -> tuple[FarmSpec, ...]:
+    in_file = () if MULE.name in sources.flags else tuple(_file_farms(sources, mules))
     if FARM.name in sources.flags:
         return tuple(_flag_farms(sources.flags[FARM.name], mules))
-    return () if MULE.name in sources.flags else tuple(_file_farms(sources, mules))
+    return in_file
 
 
 def _flag_farms(texts: Sequence[str], mules: int) -> Iterator[FarmSpec]:
@@ -295,8 +335,10 @@ def _farm(name: str, members: Sequence[object], ack: str, mules: int, where: str
         if type(member) is not int or not 1 <= member <= mules:
             known = f"numbered 1 to {mules}" if mules else "not configured at all"
             raise ConfigError(f"{where}: there is no mule {shown(member)}: mules are {known}")
+        if member in numbers:
+            raise ConfigError(f"{where}: mule {member} is named twice")
         numbers.append(member)
-    return FarmSpec(name, tuple(dict.fromkeys(numbers)), ack)
+    return FarmSpec(name, tuple(numbers), ack)
 
 
 def _check_farm_name(name: str, where: str) -> None:

@@ -1,7 +1,8 @@
 """Where settings come from: flags over environment over file over defaults.
 
 A name that is no setting is refused wherever it stands, for a misspelled setting that is silently ignored
-is worse than one that is missing. Every complaint begins with the place: the flag, the variable, or the
+is worse than one that is missing. So is a wrong value, though a stronger place may have a right one: it would
+show on the day on which that one goes. Every complaint begins with the place: the flag, the variable, or the
 file and key.
 """
 
@@ -11,12 +12,12 @@ import re
 import tomllib
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from difflib import get_close_matches
 from pathlib import Path
 from typing import Any, Generic, NamedTuple, TypeVar
 
 from zmule.daemon.settings import SETTINGS, Setting, shown
 from zmule.errors import ConfigError
+from zmule.near import hint, near
 
 T = TypeVar("T")
 
@@ -63,6 +64,12 @@ HEADERS = {
 DEFAULT, FILE, ENVIRONMENT, FLAG = range(4)
 
 
+class WrongFlag(ConfigError):
+    """The mistake is on the command line."""
+
+    exit_code = 2
+
+
 class Found(NamedTuple, Generic[T]):
     """The values of a setting, the place that gave them, and how strong it is."""
 
@@ -88,16 +95,28 @@ class Sources:
         """Return the setting from the strongest place that gives it, or None.
 
         Raises:
-            ConfigError: what that place gives does not fit.
+            ConfigError: what one of the places gives does not fit.
         """
+        return next(iter(self.all(setting)), None)
+
+    def all(self, setting: Setting[T]) -> list[Found[T]]:
+        """Return the setting from each place that gives it, the strongest first.
+
+        Raises:
+            ConfigError: what one of the places gives does not fit.
+        """
+        found = []
         if texts := self.flags.get(setting.name):
             values = tuple(setting.kind.read(text, setting.flag) for text in texts)
-            return Found(values, setting.flag, FLAG)
+            found.append(Found(values, setting.flag, FLAG))
         if text := self.environ.get(setting.variable):
-            return Found((setting.kind.read(text, setting.variable),), setting.variable, ENVIRONMENT)
+            values = (setting.kind.read(text, setting.variable),)
+            found.append(Found(values, setting.variable, ENVIRONMENT))
         table, _, key = setting.key.partition(".")
         given = self.table(table).get(key)
-        return None if given is None else self._from_file(setting, given)
+        if given is not None:
+            found.append(self._from_file(setting, given))
+        return found
 
     def pick(self, setting: Setting[T]) -> Found[T]:
         """Return the setting from the strongest place that gives it, or its default."""
@@ -130,7 +149,7 @@ def check_names(names: Iterable[str], known: Iterable[str], where: str) -> None:
     """Refuse the first name that is not known, with a guess at the one that was meant."""
     for name in names:
         if name not in known:
-            raise ConfigError(f"{where}: {shown(name)} is no setting{_guess(name, {k: k for k in known})}")
+            raise ConfigError(f"{where}: {shown(name)} is no setting{hint(name, known)}")
 
 
 def check_environment(environ: Mapping[str, str]) -> None:
@@ -146,8 +165,12 @@ def _is_clusters(name: str, value: str) -> bool:
     return any(names.fullmatch(name) and values.fullmatch(value) for names, values in CLUSTER)
 
 
-def read_file(path: str) -> dict[str, Any]:
+def read_file(path: str, named_by: str = "") -> dict[str, Any]:
     """Return the tables of a TOML file whose keys are all known.
+
+    Args:
+        path: where it is.
+        named_by: the place that gives its path.
 
     Raises:
         ConfigError: the file cannot be read, is not TOML, or has a key that is no setting.
@@ -156,7 +179,8 @@ def read_file(path: str) -> dict[str, Any]:
         with Path(path).open("rb") as stream:
             data = stream.read(MAX_FILE + 1)
     except OSError as error:
-        raise ConfigError(f"{path}: cannot be read: {error.strerror}") from None
+        place = f"{named_by}: " if named_by else ""
+        raise ConfigError(f"{place}{path}: cannot be read: {error.strerror}") from None
     if len(data) > MAX_FILE:
         raise ConfigError(f"{path}: is longer than {MAX_FILE} bytes")
     try:
@@ -201,5 +225,37 @@ def _places() -> dict[str, str]:
 
 
 def _guess(word: str, meanings: Mapping[str, str]) -> str:
-    close = get_close_matches(word, meanings, n=1)
-    return f": did you mean {meanings[close[0]]}?" if close else ""
+    name = near(word, meanings)
+    return f": did you mean {meanings[name]}?" if name else ""
+
+
+_HEADER = re.compile(r"\s*\[+\s*([\w.-]+)\s*\]+\s*(#.*)?")
+_KEY = re.compile(r"""\s*["']?([\w.-]+)["']?\s*=""")
+
+
+class Lines:
+    """Where in a file each table and key stands: by a look at its lines, as the parser does not tell.
+
+    What is written in another way than usual (a table in one line, a key in parts) is not found.
+
+    Args:
+        path: the file, which can be read; empty if there is none.
+    """
+
+    def __init__(self, path: str) -> None:
+        self._path = path
+        self._lines: dict[tuple[str, int], int] = {}
+        counts = dict.fromkeys(HEADERS, 0)
+        table = ""
+        for number, line in enumerate(Path(path).read_text().splitlines() if path else (), 1):
+            if header := _HEADER.fullmatch(line):
+                table = header[1]
+                counts[table] = counts.get(table, 0) + 1
+                self._lines[table, counts[table]] = number
+            elif key := _KEY.match(line):
+                self._lines.setdefault((f"{table}.{key[1]}", 1), number)
+
+    def place(self, name: str, count: int = 1) -> str:
+        """Return the place of a key (`table.key`) or of the table of that name and count, as `file:line`."""
+        line = self._lines.get((name, count)) or self._lines.get((name.partition(".")[0], 1))
+        return f"{self._path}:{line}" if line else self._path
