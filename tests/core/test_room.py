@@ -56,10 +56,10 @@ def codes(client: SimClient) -> list[str]:
             {"queue_bytes": 3},
             "any is full: it holds 3 messages, 3 bytes (limits: 2000000 messages, 3 bytes)",
         ),
-        ({"total_messages": 3}, "the broker is full: it holds 3 messages, 3 bytes (limits: 3 messages, "),
+        ({"total_messages": 3}, "the broker is full: it holds 3 messages, and 2253 bytes in all (limits: 3 "),
         (
-            {"total_bytes": 3},
-            "broker is full: it holds 3 messages, 3 bytes (limits: 5000000 messages, 3 bytes)",
+            {"total_bytes": 2500},
+            "is full: it holds 3 messages, and 2253 bytes in all (limits: 5000000 messages, 2500 bytes)",
         ),
     ],
 )

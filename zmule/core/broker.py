@@ -12,7 +12,7 @@ session and nobody else anything.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
-from itertools import islice, starmap, takewhile
+from itertools import islice, takewhile
 from typing import Any, cast
 
 from zmule.core.admission import Admission
@@ -57,7 +57,6 @@ from zmule.core.frames import (
     Pong,
     Put,
     Recall,
-    Refusal,
     Report,
     Reset,
     Return,
@@ -70,7 +69,7 @@ from zmule.core.mules import Mule, Roster
 from zmule.core.queues import ANY, STRAY_QUEUE, Dead, farm_queue
 from zmule.core.redelivery import Redelivery
 from zmule.core.room import Room
-from zmule.core.senders import Sender, Senders
+from zmule.core.senders import Run, Sender, Senders
 from zmule.core.services import Services
 from zmule.core.setup import Setup
 from zmule.core.status import status
@@ -158,8 +157,7 @@ class Broker:
         self.intake.recover(recovery.next_id, len(recovery.messages) + len(recovery.dead))
         self.services.restore(recovery.facts)
         for mark in recovery.senders:
-            refusals = starmap(Refusal, mark.refusals)
-            self.senders.restore(mark.session, mark.last, refusals, self.now.mono)
+            self.senders.restore(mark.session, mark.last, map(Run.kept, mark.refusals), self.now.mono)
         self.redelivery.restore(recovery.messages)
         self.letters.restore(recovery.dead)
 
@@ -181,8 +179,7 @@ class Broker:
         self.redelivery.tick()
         self.turns.tick()
         if now.mono >= self._housekeeping:
-            if gone := self.senders.expire(now.mono):
-                self.do(Changes(forgotten=gone))
+            self._forget_senders()
             self._housekeeping = now.mono + HOUSEKEEPING_SECONDS
         return self._flush()
 
@@ -279,8 +276,15 @@ class Broker:
     def gone(self, peer: Peer) -> None:
         """Note that a connection is a client's no longer."""
         self.senders.disconnect(peer, self.now.mono)
+        if self.senders.crowded():
+            self._forget_senders()
         self.services.gone(peer)
         self.room.gone(peer)
+
+    def _forget_senders(self) -> None:
+        """Forget sessions that nobody has come back to for long, or that are too many."""
+        if gone := self.senders.expire(self.now.mono):
+            self.do(Changes(forgotten=gone))
 
     def stranger(self, peer: Peer) -> None:
         """Tell a peer without a session to greet first."""

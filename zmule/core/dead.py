@@ -20,7 +20,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 from zmule.core.asking import LATER, Asked
 from zmule.core.effects import Bury, Changes
 from zmule.core.frames import Answer, Body
-from zmule.core.queues import Dead, Message, byte_size
+from zmule.core.queues import Dead, Message, byte_size, content_size
 from zmule.core.wire import MAX_REASON
 from zmule.errors import StoreUnavailable, UnknownLetter, WrongValue, ZmuleError
 
@@ -99,11 +99,11 @@ class DeadLetters:
     def _add(self, dead: Dead) -> None:
         self._letters[dead.message[0]] = dead
         self.counts[dead.message[1]] += 1
-        self.bytes += byte_size([dead.message[2]])
+        self.bytes += content_size([dead.message])
 
     def _remove(self, id: int) -> None:
         message = self._letters.pop(id).message
-        self.bytes -= byte_size([message[2]])
+        self.bytes -= content_size([message])
         self.counts[message[1]] -= 1
         if not self.counts[message[1]]:
             del self.counts[message[1]]
@@ -140,7 +140,7 @@ class DeadLetters:
         for id in sorted(ids):
             id, queue, body, _, _, headers, _ = self._letters[id].message
             message: Message = id, queue, body, 1, self._broker.steady(), headers, None
-            error = self._broker.intake.closed(queue) or self._broker.room.for_letter(queue, body)
+            error = self._broker.intake.closed(queue) or self._broker.room.for_letter(queue, message)
             if error is None:
                 self._broker.dispatch.account([message])
                 messages.append(message)
@@ -210,7 +210,7 @@ class DeadLetters:
             assert not any((self.counts, self.bytes, self._busy, self._rising))
             return
         assert self.counts == Counter(dead.message[1] for dead in self._letters.values())
-        assert self.bytes == byte_size([dead.message[2] for dead in self._letters.values()])
+        assert self.bytes == content_size([dead.message for dead in self._letters.values()])
         assert self._busy <= self._letters.keys()
         assert len(self._busy) == sum(len(rising.messages) for rising in self._rising.values())
 

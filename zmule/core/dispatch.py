@@ -29,9 +29,8 @@ from zmule.core.queues import (
     Message,
     Queue,
     attempt_of,
-    body_of,
     by_death,
-    byte_size,
+    content_size,
     queue_of,
     source_of,
 )
@@ -108,14 +107,14 @@ class Dispatcher:
         before, mule.queues = mule.queues, tuple(map(self.queue, names))
         mule.signal_queues = tuple(queue for queue in mule.queues if queue.source in (SIGNAL, STRAY))
         for queue in mule.queues:
+            queue.wake()
             queue.readers += 1
             queue.unread_since = None
         for queue in before:
             queue.readers -= 1
             if not queue.readers:
                 queue.unread_since = wall
-                if not queue.count and queue.name != ANY:
-                    del self.queues[queue.name]
+                self._drop_if_unused(queue)
 
     def detach(self, mule: Mule, wall: float) -> None:
         """Let a mule read no more."""
@@ -127,7 +126,7 @@ class Dispatcher:
     def enqueue(self, name: str, messages: list[Message]) -> None:
         """Put new messages at the tail of a queue, and hand out what can be."""
         queue = self.queue(name)
-        queue.ready.extend(messages)
+        queue.put(messages)
         self._note_expiry(queue, messages[:1])
         self.serve(queue)
 
@@ -136,7 +135,7 @@ class Dispatcher:
         self.account([message])
         if ready:
             queue = self.queue(message[1])
-            queue.ready.append(message)
+            queue.put([message])
             self._note_expiry(queue, [message])
 
     def suspect(self, messages: Iterable[Message]) -> None:
@@ -160,6 +159,7 @@ class Dispatcher:
     def empty(self, name: str) -> list[Message]:
         """Take all that is ready out of a queue; it stays on the books."""
         queue = self.queue(name)
+        queue.wake()
         messages = list(queue.ready)
         queue.ready.clear()
         return messages
@@ -178,14 +178,21 @@ class Dispatcher:
     def account(self, messages: list[Message], sign: int = 1) -> None:
         """Count messages into (or, with `sign` -1, out of) the books of their queues."""
         for name, group in groupby(messages, key=queue_of):
-            bodies = list(map(body_of, group))
-            self.book(name, sign * len(bodies), sign * byte_size(bodies))
+            alike = list(group)
+            self.book(name, sign * len(alike), sign * content_size(alike))
 
     def book(self, name: str, count: int, size: int) -> None:
         """Count messages, and their bytes, in (or, if negative, out) of the books of a queue."""
-        self.queue(name).account(count, size)
+        queue = self.queue(name)
+        queue.account(count, size)
         self.count += count
         self.bytes += size
+        self._drop_if_unused(queue)
+
+    def _drop_if_unused(self, queue: Queue) -> None:
+        """Forget a queue that is empty and that nobody reads."""
+        if not queue.count and not queue.readers and queue.name != ANY:
+            self.queues.pop(queue.name, None)
 
     def serve(self, queue: Queue) -> None:
         """Hand out a queue's messages for as long as a mule stands idle at it."""
@@ -326,6 +333,7 @@ class Dispatcher:
             if not any(message[6] and message[6].expires for message in messages):
                 return
             queue.expiry = Expiry(0.0)
+        queue.wake()
         queue.expiry.note(messages)
         self._plan_sweep(queue)
 

@@ -18,12 +18,13 @@ from zmule.core.queues import Dead, Message
 class Mark(NamedTuple):
     """How far a sender has been answered: what makes its retry no duplicate.
 
-    `refusals` are those that the sender may not have heard of: (sequence number, code, reason).
+    `refusals` are those that the sender may not have heard of: (sequence number, code, reason), and how many
+    there are of them in a row if it is more than one.
     """
 
     session: bytes
     last: int
-    refusals: tuple[tuple[int, str, str], ...]
+    refusals: tuple[tuple[int, str, str] | tuple[int, str, str, int], ...]
 
 
 class Recovery(NamedTuple):

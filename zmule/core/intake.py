@@ -13,10 +13,10 @@ from operator import attrgetter, itemgetter
 from typing import TYPE_CHECKING, NamedTuple
 
 from zmule.core.dispatch import Dispatcher
-from zmule.core.effects import Mark, Save
+from zmule.core.effects import Save
 from zmule.core.frames import Batch, Body, Put, Refusal
 from zmule.core.mules import Roster
-from zmule.core.queues import ANY, LAST_SIGNAL, Message, byte_size, is_function
+from zmule.core.queues import ANY, LAST_SIGNAL, Message, byte_size, header_size, is_function
 from zmule.core.senders import Sender
 from zmule.core.signals import MOST_PENDING, Signals
 from zmule.core.terms import agreed
@@ -98,20 +98,22 @@ class Intake:
             return None
         refusals: list[Refusal] = []
         taken: list[tuple[str, list[Message]]] = []
+        noted = 0
         for sequence, batch in _unseen(frame, seen):
+            sender.refuse(refusals[noted:])
+            noted = len(refusals)
             if batch.queue.startswith(RAISE):
                 taken += self._raise_each(sender, sequence, batch, refusals, wall)
                 continue
             bodies, size = self._admit(sender, frame.floor, sequence, batch, refusals)
             if bodies:
                 taken.append((batch.queue, self._number(batch, bodies, size, wall)))
-        sender.refusals.extend(refusals)
+        sender.refuse(refusals[noted:])
         self.refused += len(refusals)
         batch_number = self.next_batch()
         pending = Pending(sender, frame.first + seen, sender.taken, tuple(refusals), taken)
         self._pending[batch_number] = pending
-        mark = Mark(sender.session, sender.taken, tuple(sender.refusals))
-        return Save(batch_number, list(chain.from_iterable(map(_run, taken))), mark)
+        return Save(batch_number, list(chain.from_iterable(map(_run, taken))), sender.mark())
 
     def raised(self, number: int, wall: float) -> Save | None:
         """Take a signal that a source has raised: where one waits already, that one will do."""
@@ -151,7 +153,7 @@ class Intake:
             for sequence in range(pending.first, pending.upto + 1)
             if sequence not in known
         ]
-        pending.sender.refusals.extend(lost)
+        pending.sender.refuse(lost)
         self.refused += len(lost)
         return pending._replace(refusals=(*pending.refusals, *lost), messages=[])
 
@@ -194,12 +196,17 @@ class Intake:
     ) -> tuple[tuple[Body, ...], int]:
         """Return the bodies that may go into the queue, and their size; note why the others may not."""
         bodies, queue = batch.bodies, batch.queue
-        error = self.closed(queue) or (sender.overtaking(queue, floor) if sender.full else None)
+        error = (
+            sender.overwhelmed()
+            or self.closed(queue)
+            or (sender.overtaking(queue, floor) if sender.full else None)
+        )
         if error is not None:
             self._refuse(sender, sequence, batch, error, refusals)
             return (), 0
-        size = byte_size(bodies)
-        if self._has_too_large(bodies, size) or self._room.refusal(queue, len(bodies), size):
+        length = byte_size(bodies)
+        size = length + header_size(batch.headers) * len(bodies)
+        if self._has_too_large(bodies, length) or self._room.refusal(queue, len(bodies), size):
             return self._admit_each(sender, sequence, batch, refusals)
         return bodies, size
 
@@ -213,17 +220,18 @@ class Intake:
         self, sender: Sender, sequence: int, batch: Batch, refusals: list[Refusal]
     ) -> tuple[tuple[Body, ...], int]:
         most, admitted, total = self._limits.max_message, list[Body](), 0
+        headers = header_size(batch.headers)
         for place, body in enumerate(batch.bodies):
             size = byte_size((body,))
             if size > most:
                 refusals.append(_refusal(sequence + place, too_large(size, most)))
-            elif error := self._room.refusal(batch.queue, 1, size, (len(admitted), total)):
+            elif error := self._room.refusal(batch.queue, 1, size + headers, (len(admitted), total)):
                 rest = batch._replace(bodies=batch.bodies[place:])
                 self._refuse(sender, sequence + place, rest, error, refusals)
                 break
             else:
                 admitted.append(body)
-                total += size
+                total += size + headers
         return tuple(admitted), total
 
     def _refuse(

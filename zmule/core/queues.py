@@ -34,6 +34,18 @@ ANY = "any"
 LONG = 1000
 """Bodies up to about that length are counted quicker by joining them, longer ones one by one."""
 
+OVERHEAD = 250
+"""Bytes that the broker needs to keep a message, beside what is in it."""
+
+A_QUEUE = 500
+"""Bytes that it needs to keep a queue."""
+
+A_HEADER = 150
+"""Bytes that it needs to keep a header, beside its name and value."""
+
+ASLEEP = 4
+"""So many messages are in a queue at most that nobody has ever read, while it takes next to no room."""
+
 FEW = 16
 """Up to so many messages find their places in a queue one by one, more by a merge."""
 
@@ -116,6 +128,21 @@ def byte_size(bodies: Sequence[Body]) -> int:
     return sum(map(_size, bodies))
 
 
+def header_size(headers: Headers | None) -> int:
+    """Return how many bytes headers take."""
+    if not headers:
+        return 0
+    texts = [item for pair in headers.items() for item in pair if isinstance(item, (str, bytes))]
+    return A_HEADER * len(headers) + sum(map(_size, texts))
+
+
+def content_size(messages: Sequence[Message]) -> int:
+    """Return how many bytes are in messages: their bodies, and the headers of each."""
+    headers = list(map(headers_of, messages))
+    more = 0 if headers.count(None) == len(headers) else sum(map(header_size, headers))
+    return byte_size(list(map(body_of, messages))) + more
+
+
 def _size(body: Body) -> int:
     return len(body) if isinstance(body, bytes) or body.isascii() else len(body.encode())
 
@@ -142,6 +169,7 @@ class Queue:
 
     __slots__ = (
         "_suspects",
+        "asleep",
         "bytes",
         "count",
         "early",
@@ -163,16 +191,32 @@ class Queue:
         self.source = source_of(name)
         self.early = early
         self._suspects = suspects
-        self.ready: deque[Message] = deque()
+        self.asleep = True
+        self.ready: deque[Message] = ()  # type: ignore[assignment]
         self.count = 0
         self.bytes = 0
-        self.idle: dict[Mule, None] = {}
-        self.hoarders: dict[Mule, None] = {}
+        self.idle: dict[Mule, None] = _NOBODY
+        self.hoarders: dict[Mule, None] = _NOBODY
         self.readers = 0
         self.unread_since: float | None = None
 
     def __repr__(self) -> str:
         return f"<queue {self.name}: {len(self.ready)} of {self.count} ready>"
+
+    def wake(self) -> None:
+        """Get ready to be read: until then there may be very many queues, with a message or two in each."""
+        if self.asleep:
+            self.asleep = False
+            self.ready = deque(self.ready)
+            self.idle, self.hoarders = {}, {}
+
+    def put(self, messages: list[Message]) -> None:
+        """Put messages at the tail."""
+        if self.asleep and len(self.ready) + len(messages) <= ASLEEP:
+            self.ready = (*self.ready, *messages)  # type: ignore[assignment]
+        else:
+            self.wake()
+            self.ready.extend(messages)
 
     def account(self, count: int, size: int) -> None:
         """Count messages, and their bytes, in (or, if negative, out) of the books."""
@@ -203,6 +247,7 @@ class Queue:
 
     def put_back(self, messages: Iterable[Message]) -> None:
         """Put messages where their numbers belong: most often at the head."""
+        self.wake()
         back, ready = sorted(messages, key=number_of), self.ready
         if not ready or back[-1][0] < ready[0][0]:
             ready.extendleft(reversed(back))
@@ -215,8 +260,12 @@ class Queue:
             ready.extend(merged)
 
 
+_NOBODY: dict[Mule, None] = {}
+"""Who stands at a queue that is asleep."""
+
 number_of: Callable[[Message], int] = itemgetter(0)
 queue_of: Callable[[Message], str] = itemgetter(1)
 body_of: Callable[[Message], Body] = itemgetter(2)
+headers_of: Callable[[Message], Headers | None] = itemgetter(5)
 attempt_of: Callable[[Message], int] = itemgetter(3)
 """Parts of messages, for `map`: there may be many, and a line of Python for each would take longest."""

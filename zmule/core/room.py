@@ -1,7 +1,9 @@
 """How much may be on the books: the limits of a queue and of the broker, and senders that wait for room.
 
 What counts is all that the broker keeps for a queue: ready, in the hands of mules, waiting for its time, and
-on its way into the store. The limits of the broker count dead letters, too.
+on its way into the store. The limits of the broker count dead letters, too; and its limit on bytes counts
+whatever it keeps, by what that costs: each message beside what is in it, each queue, each session of a sender
+with what it was refused, all that mules have registered. A queue's counts bodies and headers.
 
 A sender that is ready to wait asks for room in a queue and is answered when there is some: not as soon as
 one message fits, which would have it come and go for each, but when the queue is down to `RESUME` of its
@@ -16,8 +18,7 @@ from typing import TYPE_CHECKING, Any
 
 from zmule.core.asking import LATER, Asked
 from zmule.core.events import Peer
-from zmule.core.frames import Body
-from zmule.core.queues import byte_size
+from zmule.core.queues import A_QUEUE, OVERHEAD, Message, content_size
 from zmule.errors import QueueFull, WrongValue
 
 if TYPE_CHECKING:
@@ -62,18 +63,27 @@ class Room:
                 f"queue {queue} has {letters.counts[queue]} dead letters (limit: {limits.max_dead}): "
                 "requeue or drop some, see `zmule dead`"
             )
-        held, bytes = _sum(self.held(), after)
-        if held + count > limits.total_messages or bytes + size > limits.total_bytes:
+        held, _ = _sum(self.held(), after)
+        kept = self.kept() + after[1] + OVERHEAD * after[0]
+        if held + count > limits.total_messages or kept + size + OVERHEAD * count > limits.total_bytes:
             return QueueFull(
-                f"the broker is full: it holds {held} messages, {bytes} bytes "
+                f"the broker is full: it holds {held} messages, and {kept} bytes in all "
                 f"(limits: {limits.total_messages} messages, {limits.total_bytes} bytes)"
             )
         return None
 
-    def for_letter(self, queue: str, body: Body) -> QueueFull | None:
+    def for_more(self, cost: int) -> QueueFull | None:
+        """Return why so many more bytes that are no message are not to be had, or None."""
+        if self._broker.memory_error is not None:
+            return QueueFull(self._broker.memory_error)
+        if (kept := self.kept()) + cost > self._limits.total_bytes:
+            return QueueFull(f"the broker is full: it keeps {kept} bytes (limit: {self._limits.total_bytes})")
+        return None
+
+    def for_letter(self, queue: str, message: Message) -> QueueFull | None:
         """Return why a dead letter, which counts already, does not fit back into its queue, or None."""
         held, bytes = self._broker.dispatch.length(queue)
-        if held < self._limits.queue_messages and bytes + byte_size([body]) <= self._limits.queue_bytes:
+        if held < self._limits.queue_messages and bytes + content_size([message]) <= self._limits.queue_bytes:
             return None
         return QueueFull(f"queue {queue} is full: it holds {held} messages, {bytes} bytes")
 
@@ -81,6 +91,12 @@ class Room:
         """Return how many messages, and of how many bytes, the broker keeps, dead letters included."""
         dispatch, letters = self._broker.dispatch, self._broker.letters
         return dispatch.count + len(self._broker.dead), dispatch.bytes + letters.bytes
+
+    def kept(self) -> int:
+        """Return how many bytes the broker needs for all that it keeps, as far as it is counted."""
+        broker, (messages, bytes) = self._broker, self.held()
+        queues = A_QUEUE * len(broker.dispatch.queues)
+        return bytes + OVERHEAD * messages + queues + broker.senders.cost()
 
     # Senders that wait.
 
@@ -141,13 +157,13 @@ class Room:
 
     def _has_room(self, queue: str, count: int, size: int) -> bool:
         """Return whether so much fits, and the queue and the broker are not nearly full."""
-        limits, (all_held, all_bytes) = self._limits, self.held()
+        limits, (all_held, _) = self._limits, self.held()
         held, bytes = self._broker.dispatch.length(queue)
         nearly_full = (
             held > RESUME * limits.queue_messages
             or all_held > RESUME * limits.total_messages
             or bytes > RESUME * limits.queue_bytes
-            or all_bytes > RESUME * limits.total_bytes
+            or self.kept() > RESUME * limits.total_bytes
         )
         return not nearly_full and self.refusal(queue, count, size) is None
 

@@ -33,6 +33,7 @@ def status(broker: Broker, now: Instant) -> dict[str, Any]:
             **broker.setup.vitals(),
             "messages": messages,
             "bytes": size,
+            "kept": broker.room.kept(),
             "limits": broker.limits._asdict(),
         },
         "mules": [mule.status(now) | {"work": _work(broker, mule)} for mule in mules if mule.number > 0],

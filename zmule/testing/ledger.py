@@ -17,6 +17,7 @@ from operator import attrgetter
 from zmule.core.effects import Changes, Mark, Recovery
 from zmule.core.frames import Body, Nack, Parcel
 from zmule.core.queues import Dead, Message
+from zmule.core.senders import Run
 from zmule.core.terms import Terms
 from zmule.testing.letters import OVER, SAFE, Hand, Letter, Violation, claim
 from zmule.testing.world import Clock, SimClient
@@ -168,7 +169,7 @@ class Ledger:
 
     def _raise(self, changes: Changes, mark: Mark) -> None:
         """Note which raises are in a batch, and that each has made its message."""
-        refused = {sequence for sequence, _, _ in mark.refusals}
+        refused = {refusal.sequence for run in mark.refusals for refusal in Run.kept(run).each()}
         raised = []
         for sequence in range(self._marks.get(mark.session, 0) + 1, mark.last + 1):
             letter = self._raises.get((mark.session, sequence))
