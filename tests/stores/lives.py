@@ -17,11 +17,12 @@ from zmule.core.effects import Mark
 from zmule.core.frames import Headers
 from zmule.core.queues import Dead, Message, again
 from zmule.core.terms import Terms
-from zmule.stores import Changes, Saved, sqlite
+from zmule.stores import Changes, Saved, schema, sqlite
 from zmule.stores.sqlite import SqliteStore
 
 LIVES, BUNDLES = 4, 8
 LENGTHS = (10, 10, 10, 3000, 20_000, 150_000)
+LOG_BYTES = 1 << 18
 CHECKPOINT_PAGES = 40
 """So that a recording has many checkpoints and is short."""
 
@@ -135,6 +136,7 @@ def live(folder: Path, bundles: Iterable[list[Changes]], journal: int, *, close:
 def main() -> None:
     """Live all lives, one after the other."""
     folder, seed = Path(sys.argv[1]), int(sys.argv[2])
+    schema.WAL_BYTES = LOG_BYTES
     sqlite.SPARE_PAGES, sqlite.TIDY_SECONDS = 8, 0.0
     journal = os.open(folder / "journal", os.O_CREAT | os.O_WRONLY | os.O_APPEND)
     for number, bundles in enumerate(plan(seed)):

@@ -41,7 +41,7 @@ def apply(op: Op, content: bytearray) -> None:
         content.extend(bytes(offset - len(content)))
     if op.kind == "write":
         content[offset : offset + len(op.data)] = op.data
-    else:
+    elif op.kind == "resize":
         del content[offset:]
 
 

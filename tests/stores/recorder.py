@@ -25,7 +25,7 @@ class Op(NamedTuple):
     """One thing that was done, when it had been done.
 
     Attributes:
-        kind: `create`, `write`, `resize`, `remove` or `sync`; of the folder itself only `sync`.
+        kind: `create`, `write`, `resize`, `extend`, `remove` or `sync`; of the folder itself only `sync`.
         name: of the file in the folder; empty for the folder.
     """
 
@@ -103,6 +103,9 @@ def _op(call: str, name: str, arguments: bytes, known: set[str]) -> Iterator[Op]
         yield Op("write", name, offset, _bytes(data[1] if data else b""))
     elif call == "ftruncate":
         yield Op("resize", name, int(arguments.rpartition(b", ")[2]))
+    elif call == "fallocate":
+        begin, length = map(int, arguments.split(b", ")[-2:])
+        yield Op("extend", name, begin + length)
     elif call == "unlink":
         known.discard(name)
         yield Op("remove", name)

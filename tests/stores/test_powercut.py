@@ -21,6 +21,7 @@ from tests.stores import lives
 from tests.stores.powercut import Disk, pieces
 from tests.stores.recorder import Op, missing, record
 from zmule.core.effects import Recovery
+from zmule.stores import schema
 from zmule.stores.sqlite import SqliteStore
 from zmule.testing.memory import MemoryStore
 
@@ -81,8 +82,9 @@ def opened(folder: Path) -> Recovery:
 
 @pytest.mark.timeout(180)
 def test_a_power_cut_loses_nothing_that_was_answered(
-    recording: tuple[list[Op], Path], tmp_path: Path
+    recording: tuple[list[Op], Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    monkeypatch.setattr(schema, "WAL_BYTES", lives.LOG_BYTES)
     ops, _ = recording
     expected = histories()
     highest = [0, *(max((m[0] for m in each[0]), default=0) for each in expected)]

@@ -62,10 +62,12 @@ def run(config: Config) -> int:
         )
         if config.store != "memory:":
             sys.setswitchinterval(SWITCH_SECONDS)
-        store = stack.enter_context(closing(open_store(config.store)))
+        store = stack.enter_context(closing(open_store(config.store, trust_folders=config.trust_folders)))
         gateway = stack.enter_context(closing(Gateway(config.max_message)))
         pairs = gateway.bind(holding, zip(config.endpoints, config.publish, strict=True))
         output = stack.enter_context(Log(config.log_level, config.log_format)).output
+        if remark := getattr(store, "remark", None):
+            log.warning("%s", remark)
         gateway.door.set_most(seats(config.max_connections, len(config.mules)))
         guard = Guard(gateway, config.max_memory or memory.share(), longest_put(config.max_message))
         broker = Broker(setup(config, pairs, gateway, guard), instant())

@@ -11,11 +11,12 @@ from zmule.stores.store import Changes, Lost, Saved, Store
 __all__ = ["Changes", "Lost", "Recovery", "Saved", "Store", "open_store"]
 
 
-def open_store(url: str) -> Store:
+def open_store(url: str, *, trust_folders: bool = False) -> Store:
     """Open a store.
 
     Args:
         url: `memory:`, `sqlite:///absolute/path` or `sqlite:relative/path`.
+        trust_folders: leave out who else may write to the folders above a file.
 
     Raises:
         ConfigError: there is no such store, or its file cannot be used.
@@ -30,4 +31,4 @@ def open_store(url: str) -> Store:
         raise ConfigError(f"{url!r} is not a store: write memory: or sqlite:///path/to/zmule.db")
     from zmule.stores.sqlite import SqliteStore
 
-    return SqliteStore(Path(rest.removeprefix("//")).absolute())
+    return SqliteStore(Path(rest.removeprefix("//")).absolute(), trust_folders=trust_folders)

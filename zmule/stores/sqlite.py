@@ -29,7 +29,7 @@ from time import monotonic
 
 from zmule.core.effects import Recovery
 from zmule.stores import tables
-from zmule.stores.schema import WAL_BYTES, commit_nothing, damaged, explained, open_database
+from zmule.stores.schema import WAL_BYTES, Database, commit_nothing, damaged, explained
 from zmule.stores.store import Changes, Lost, Saved
 from zmule.stores.tables import Group
 
@@ -41,6 +41,9 @@ CATCH_UP_ROWS = 1000
 TIDY_SECONDS = 1.0
 """How long after a commit the writer looks whether there is space to give back."""
 
+LOOK_SECONDS = 2.0
+"""How often an idle writer looks whether the file is still in its place."""
+
 STEP_SECONDS = 0.003
 SPARE_PAGES = 1024
 """Free pages that stay in the file for the next messages."""
@@ -50,19 +53,36 @@ class DiskFull(Exception):
     """Writing more would leave less than `ROOM_BYTES` of the disk free."""
 
 
+class Misplaced(Exception):
+    """The file is not where it was."""
+
+
 class SqliteStore:
     """A `Store` in an SQLite file.
+
+    Args:
+        path: of the file.
+        trust_folders: leave out who else may write to the folders above.
+
+    Attributes:
+        remark: what is to be said of how the file was found, if anything.
 
     Raises:
         ConfigError: the file cannot be used; see `zmule.stores.schema`.
         EndpointInUse: another process has it open.
     """
 
-    def __init__(self, path: Path) -> None:
+    def __init__(self, path: Path, *, trust_folders: bool = False) -> None:
         self._path = path
-        self._db = open_database(path)
-        with explained(path):
-            self._next_id = tables.reserved(self._db)
+        self._database = Database(path, trust_folders)
+        self._db = self._database.db
+        self.remark = self._database.remark
+        try:
+            with explained(path):
+                self._next_id = tables.reserved(self._db)
+        except BaseException:
+            self._database.close()
+            raise
         self._using = Lock()
         self._changed = Condition()
         self._given: list[Changes] = []
@@ -148,10 +168,10 @@ class SqliteStore:
             elif given:
                 self._commit(given)
             elif not closing:
-                self._tidy()
+                self._look_around()
         if self._kept:
             self._caught_up()
-        self._db.close()
+        self._database.close()
 
     def _next(self) -> tuple[list[Changes], bool]:
         """Wait until there is something to write, something to try or nothing ever more."""
@@ -163,15 +183,32 @@ class SqliteStore:
     def _has_work(self) -> bool:
         return self._closed or (bool(self._given) and self._trouble is None)
 
-    def _patience(self) -> float | None:
+    def _patience(self) -> float:
         if self._trouble is not None:
             return RETRY_SECONDS
-        return None if self._tidy_at is None else max(0.0, self._tidy_at - monotonic())
+        return (
+            LOOK_SECONDS
+            if self._tidy_at is None
+            else max(0.0, min(self._tidy_at - monotonic(), LOOK_SECONDS))
+        )
+
+    def _look_around(self) -> None:
+        """With nothing to write, see to the file's room and place."""
+        if self._tidy_at is not None and monotonic() >= self._tidy_at:
+            self._tidy()
+        try:
+            self._require_place()
+        except Misplaced as error:
+            self._lose([], str(error))
+            with self._changed:
+                self._ring()
 
     def _commit(self, given: list[Changes]) -> None:
         try:
+            self._require_place()
             self._require_room(given)
             self._transact(given)
+            self._require_place()
         except Exception as error:
             self._lose(given, self._reason(error))
             return
@@ -211,6 +248,8 @@ class SqliteStore:
             while self._kept:
                 self._write_some()
             self._tidy()
+            self._database.restore_log()
+            self._require_place()
             self._require_room([])
         except Exception as error:
             self._trouble = self._reason(error)
@@ -240,7 +279,14 @@ class SqliteStore:
         if free < ROOM_BYTES + 2 * bodies:
             raise DiskFull(f"the disk has only {free >> 20} MB left")
 
+    def _require_place(self) -> None:
+        """Make sure that what was written can be found again: not in a file that has lost its name."""
+        if (complaint := self._database.complaint()) is not None:
+            raise Misplaced(complaint)
+
     def _reason(self, error: Exception) -> str:
+        if isinstance(error, Misplaced):
+            return str(error)
         name = getattr(error, "sqlite_errorname", type(error).__name__)
         return f"{self._path}: {error} ({name})"
 
