@@ -80,7 +80,7 @@ def opened(folder: Path) -> Recovery:
         store.close()
 
 
-@pytest.mark.timeout(180)
+@pytest.mark.timeout(400)
 def test_a_power_cut_loses_nothing_that_was_answered(
     recording: tuple[list[Op], Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

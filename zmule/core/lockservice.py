@@ -28,6 +28,8 @@ if TYPE_CHECKING:
 TOKEN_FACT = "lock token"
 """The fact up to where tokens may have been given out."""
 
+LAST_TOKEN = 1 << 62
+
 RESERVE = 1_000_000
 """Tokens that are left, at least, when the store is told of more: of twice as many."""
 
@@ -44,6 +46,8 @@ class LockService:
     def restore(self, facts: Mapping[str, bytes]) -> None:
         """Take up what the store has kept, before any lock is granted."""
         earlier = int(facts.get(TOKEN_FACT, b"0"))
+        if not 0 <= earlier < LAST_TOKEN:
+            raise ValueError(f"{TOKEN_FACT!r} cannot be {earlier:.3g}")
         self._locks.next_token = max(self._locks.next_token, earlier)
         self._reserve()
 

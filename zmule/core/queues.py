@@ -11,6 +11,7 @@ for the time in which a message that must travel alone waits for a mule to have 
 
 from __future__ import annotations
 
+import re
 from bisect import bisect
 from collections import deque
 from collections.abc import Callable, Iterable, Sequence, Set
@@ -70,6 +71,18 @@ def farm_queue(farm: str) -> str:
 
 
 STRAY_QUEUE = "signal:stray"
+
+_READERS = r"any|mule:\d{1,10}|farm:.{1,100}"
+_QUEUE = re.compile(
+    rf"{_READERS}|signal:(stray(:\d{{1,3}})?|\d{{1,3}}(:-?\d{{1,10}})?)|call:\w{{1,80}}:({_READERS})",
+    re.DOTALL,
+)
+"""What the names of queues look like."""
+
+
+def is_queue(name: str) -> bool:
+    """Return whether a queue may have that name."""
+    return _QUEUE.fullmatch(name) is not None
 
 
 def signal_queue(signal: int, mule: int = 0) -> str:

@@ -25,7 +25,7 @@ from zmule.core.lockservice import LockService
 from zmule.core.monitors import Monitors
 from zmule.core.mules import Mule
 from zmule.core.names import Names
-from zmule.core.queues import STRAY_QUEUE, Message, check_signal, is_function, moved
+from zmule.core.queues import LAST_SIGNAL, STRAY_QUEUE, Message, check_signal, is_function, moved
 from zmule.core.signals import Signals
 from zmule.core.timers import Schedule, Source, Timers
 from zmule.errors import ProtocolError, WrongValue
@@ -94,12 +94,18 @@ class Services:
         }
 
     def restore(self, facts: Mapping[str, bytes]) -> None:
-        """Take up what the store has kept, before anybody asks for anything."""
+        """Take up what the store has kept, before anybody asks for anything.
+
+        Raises:
+            ValueError: that is nothing that was given to it.
+        """
         crons, names = _of_kind(facts, CRON_FACT), _of_kind(facts, NAME_FACT)
         self._facts = crons | names
         settled = {_cron_source(fact): int(minute) for fact, minute in crons.items()}
         self.timers.restore(settled, self._broker.now.wall)
-        self._names.restore({fact.removeprefix(NAME_FACT): int(number) for fact, number in names.items()})
+        self._names.restore(
+            {fact.removeprefix(NAME_FACT): _number(fact, value) for fact, value in names.items()}
+        )
         self.locks.restore(facts)
 
     def configure(self, wishes: Iterable[Wish]) -> None:
@@ -325,6 +331,14 @@ class Services:
 
 def _of_kind(facts: Mapping[str, bytes], kind: str) -> dict[str, bytes]:
     return {name: value for name, value in facts.items() if name.startswith(kind)}
+
+
+def _number(fact: str, value: bytes) -> int:
+    """Return the number of a signal that a store has kept."""
+    number = int(value)
+    if not 0 <= number <= LAST_SIGNAL:
+        raise ValueError(f"{fact!r:.100} is no signal's number: {number}")
+    return number
 
 
 def _cron_fact(source: Source) -> str:

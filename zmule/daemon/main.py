@@ -30,7 +30,7 @@ from zmule.daemon.notify import Notifier
 from zmule.daemon.raisers import wishes
 from zmule.daemon.supervisor import Supervisor
 from zmule.errors import ConfigError
-from zmule.stores import open_store
+from zmule.stores import Store, open_store
 from zmule.version import VERSION
 
 log = logging.getLogger("zmule")
@@ -71,7 +71,7 @@ def run(config: Config) -> int:
         gateway.door.set_most(seats(config.max_connections, len(config.mules)))
         guard = Guard(gateway, config.max_memory or memory.share(), longest_put(config.max_message))
         broker = Broker(setup(config, pairs, gateway, guard), instant())
-        broker.recover(store.recover())
+        take_up(broker, store, config.store)
         broker.services.configure(wishes(config.timers, config.crons, config.filemons))
         supervisor = stack.enter_context(closing(supervise(config, pairs[0][0], output, files)))
         monitors = stack.enter_context(closing(FileMonitors()))
@@ -84,6 +84,22 @@ def run(config: Config) -> int:
             log.warning("%d messages are lost: the store is memory:", left)
         log.info("stopped")
     return 0
+
+
+def take_up(broker: Broker, store: Store, url: str) -> None:
+    """Give the broker what the store has kept.
+
+    Raises:
+        ConfigError: it makes no sense.
+    """
+    recovery = store.recover()
+    try:
+        broker.recover(recovery)
+    except (ValueError, TypeError, OverflowError) as error:
+        raise ConfigError(
+            f"store {url.removeprefix('sqlite://')}: the file is damaged (table fact: {error}): keep a copy,"
+            " and delete the row, or move the file away to begin empty"
+        ) from error
 
 
 def setup(config: Config, pairs: tuple[tuple[str, str], ...], gateway: Gateway, guard: Guard) -> Setup:

@@ -21,8 +21,8 @@ import os
 import signal
 import sqlite3
 from collections import deque
-from collections.abc import Iterable
-from contextlib import suppress
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from threading import Condition, Lock, Thread
 from time import monotonic
@@ -78,7 +78,8 @@ class SqliteStore:
         self._db = self._database.db
         self.remark = self._database.remark
         try:
-            with explained(path):
+            with self._sensible():
+                tables.check_counter(self._db)
                 self._next_id = tables.reserved(self._db)
         except BaseException:
             self._database.close()
@@ -96,11 +97,17 @@ class SqliteStore:
         self._writer.start()
 
     def recover(self) -> Recovery:
-        with self._using, explained(self._path):
+        with self._using, self._sensible():
+            return tables.read(self._db)
+
+    @contextmanager
+    def _sensible(self) -> Iterator[None]:
+        """Explain what cannot be read."""
+        with explained(self._path):
             try:
-                return tables.read(self._db)
+                yield
             except (TypeError, ValueError) as error:
-                raise damaged(self._path, str(error)) from error
+                raise damaged(self._path, " ".join(str(error).split())) from error
 
     def save(self, changes: Changes) -> None:
         with self._changed:

@@ -6,13 +6,17 @@ statement gives up the GIL, and a busy loop thread lets the writer wait up to a 
 back: per row, that is a thousand times the cost of the row.
 
 Bodies are TEXT if they are `str` and BLOB if they are `bytes`; headers, terms and refusals are msgpack.
+
+SQLite keeps any type in any column, and its check of the file says nothing of values. So what is read is
+checked here, most of it by SQLite, since there may be millions of rows.
 """
 
 from __future__ import annotations
 
 import json
 import sqlite3
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Iterator, Sequence
+from contextlib import contextmanager
 from functools import cache
 from itertools import chain
 from typing import Any
@@ -20,7 +24,8 @@ from typing import Any
 import msgpack
 
 from zmule.core.effects import Mark, Recovery
-from zmule.core.queues import Dead, Message
+from zmule.core.frames import Headers
+from zmule.core.queues import Dead, Message, is_queue
 from zmule.core.terms import Terms
 from zmule.stores.store import Changes
 
@@ -143,39 +148,133 @@ def _delete(db: sqlite3.Connection, table: str, ids: Collection[int]) -> None:
         db.execute(f"DELETE FROM {table} WHERE id IN (SELECT value FROM json_each(?))", (json.dumps(ids),))
 
 
+class Nonsense(ValueError):
+    """A row is not one that was written; the text says which."""
+
+
+_RECORD = """
+    typeof(id) <> 'integer' OR id NOT BETWEEN 1 AND (SELECT max(next_id) - 1 FROM counter)
+    OR typeof(queue) <> 'text' OR length(queue) > 400 OR typeof(body) NOT IN ('text', 'blob')
+    OR (queue GLOB 'signal:*' AND (typeof(body) <> 'blob' OR length(body) > 1))
+    OR (queue GLOB 'call:*' AND typeof(body) <> 'blob')
+    OR typeof(attempt) <> 'integer' OR attempt NOT BETWEEN 1 AND 4294967296
+    OR typeof(born) <> 'real' OR abs(born) > 1e12
+    OR typeof(headers) NOT IN ('null', 'blob') OR typeof(terms) NOT IN ('null', 'blob')
+"""
+_WRONG = {
+    ("message", "id"): _RECORD,
+    ("dead", "id"): f"""{_RECORD}
+        OR typeof(reason) <> 'text' OR typeof(mule) <> 'integer' OR mule < 0
+        OR typeof(at) <> 'real' OR abs(at) > 1e12""",
+    ("sender", "hex(session)"): """typeof(session) <> 'blob' OR length(session) > 100
+        OR typeof(last) <> 'integer' OR last < 0 OR typeof(refusals) <> 'blob'""",
+    ("fact", "name"): "typeof(name) <> 'text' OR typeof(value) <> 'blob'",
+    ("counter", "rowid"): "typeof(next_id) <> 'integer' OR next_id NOT BETWEEN 1 AND 4611686018427387904",
+}
+"""By table and key: which rows cannot be right."""
+
+
+def check_counter(db: sqlite3.Connection) -> None:
+    """Refuse a table of the next id that does not have one.
+
+    Raises:
+        Nonsense: it does not.
+        sqlite3.Error: it cannot be read.
+    """
+    if (rows := db.execute("SELECT count(*) FROM counter").fetchone()[0]) != 1:
+        raise Nonsense(f"table counter has {rows} rows")
+    _check(db, "counter", "rowid")
+
+
+def check(db: sqlite3.Connection) -> None:
+    """Refuse rows whose values have not the types and ranges that they are written with.
+
+    Raises:
+        Nonsense: names the first one.
+        sqlite3.Error: it cannot be read.
+    """
+    check_counter(db)
+    for table, key in _WRONG:
+        _check(db, table, key)
+
+
+def _check(db: sqlite3.Connection, table: str, key: str) -> None:
+    wrong = _WRONG[table, key]
+    found = db.execute(f"SELECT {key} FROM {table} WHERE {wrong} LIMIT 1").fetchone()
+    if found is not None:
+        raise Nonsense(f"table {table}, row {found[0]!r:.100}: its values make no sense")
+
+
 def read(db: sqlite3.Connection) -> Recovery:
     """Read everything.
 
     Raises:
-        sqlite3.Error, TypeError, ValueError: what is there is not what was written.
+        Nonsense: something is not what was written.
+        sqlite3.Error: it cannot be read.
     """
+    check(db)
     names: dict[str, str] = {}
     dead = [
-        Dead((*message, headers and msgpack.unpackb(headers), _terms(terms)), reason, mule, at)
-        for *message, headers, terms, reason, mule, at in _select(db, "dead", DEAD, "id")
+        Dead(_message("dead", names, *message), reason, mule, at)
+        for *message, reason, mule, at in _select(db, "dead", DEAD, "id")
     ]
-    messages: list[Message] = [
-        (
-            id,
-            names.setdefault(queue, queue),
-            body,
-            attempt,
-            born,
-            headers and msgpack.unpackb(headers),
-            terms and _terms(terms),
-        )
+    messages = [
+        (id, names[queue], body, attempt, born, None, None)
+        if headers is terms is None and queue in names
+        else _message("message", names, id, queue, body, attempt, born, headers, terms)
         for id, queue, body, attempt, born, headers, terms in _select(db, "message", MESSAGE, "id")
     ]
-    senders = [
-        Mark(session, last, msgpack.unpackb(refusals, use_list=False))
-        for session, last, refusals in _select(db, "sender", SENDER, "session")
-    ]
+    senders = [_mark(*row) for row in _select(db, "sender", SENDER, "session")]
     facts = dict(_select(db, "fact", FACT, "name"))
     return Recovery(messages, senders, dead, facts, reserved(db))
 
 
+def _message(table: str, names: dict[str, str], id: int, queue: str, *rest: Any) -> Message:
+    body, attempt, born, headers, terms = rest
+    with _row(table, id):
+        if queue not in names and not is_queue(queue):
+            raise ValueError(f"there is no queue {queue!r:.100}")
+        name = names.setdefault(queue, queue)
+        return id, name, body, attempt, born, _headers(headers), _terms(terms)
+
+
+def _mark(session: bytes, last: int, packed: bytes) -> Mark:
+    with _row("sender", session.hex()):
+        refusals = msgpack.unpackb(packed, use_list=False)
+        for number, code, reason in refusals:
+            if type(number) is not int or type(code) is not str or type(reason) is not str:
+                raise ValueError("its refusals make no sense")
+        return Mark(session, last, refusals)
+
+
+def _headers(packed: bytes | None) -> Headers | None:
+    if packed is None:
+        return None
+    headers = msgpack.unpackb(packed)
+    if type(headers) is not dict or not all(type(name) is str for name in headers):
+        raise ValueError("its headers make no sense")
+    if any(isinstance(value, (list, dict)) for value in headers.values()):
+        raise ValueError("its headers make no sense")
+    return headers
+
+
 def _terms(packed: bytes | None) -> Terms | None:
-    return None if packed is None else Terms(*msgpack.unpackb(packed))
+    if packed is None:
+        return None
+    terms = Terms(*msgpack.unpackb(packed))
+    for moment in terms:
+        if moment is not None and (type(moment) not in (int, float) or not abs(moment) < 1e12):
+            raise ValueError("its terms make no sense")
+    return terms
+
+
+@contextmanager
+def _row(table: str, key: object) -> Iterator[None]:
+    """Say of what cannot be read where it stands."""
+    try:
+        yield
+    except (TypeError, ValueError) as error:
+        raise Nonsense(f"table {table}, row {key}: {error}") from error
 
 
 def reserved(db: sqlite3.Connection) -> int:
