@@ -356,6 +356,7 @@ class Broker:
         """Nobody is silent for as long as nobody could be heard."""
         self.note("warning", f"the broker stood still for {event.seconds:.1f} s")
         self.roster.credit(event.seconds)
+        self.hangs.credit(event.seconds)
         self.services.locks.credit(event.seconds)
 
     def _answered(self, pending: Pending) -> None:
