@@ -147,6 +147,7 @@ def test_public_names() -> None:
 
 KINDS = [zmule.Client, zmule.Mule, zmule.Worker, zmule.Lock, zmule.Message]
 INNER = {
+    *("claim_of", "drop_lock", "post_no_more"),
     *("acquire_lock", "after_fork", "ask", "inherit", "receive", "receive_any", "release_lock", "run"),
     *("has_waited", "register_from", "settle", "take_signals", "unwant", "want"),
 }

@@ -4,9 +4,12 @@ from __future__ import annotations
 
 import contextlib
 import os
+import resource
 import select
-from collections.abc import Iterable
+from collections import deque
+from collections.abc import Iterable, Iterator
 from math import ceil, inf
+from operator import length_hint
 from typing import cast
 
 import zmq
@@ -23,18 +26,36 @@ READ, WRITE = int(zmq.POLLIN), int(zmq.POLLOUT)
 DONTWAIT, EVENTS = int(zmq.DONTWAIT), int(zmq.EVENTS)
 """Plain numbers: what pyzmq has in their place is slow to reckon with."""
 
+DESCRIPTORS = 16
+"""How many libzmq may want for a context and a socket, and some to spare: for want of one it aborts the
+process."""
+
 STUCK_SECONDS = 0.1
 """Nothing else is due sooner while frames wait for a broker that does not read: they would go first."""
 
 
-class Bell:
-    """Wakes up a thread that polls."""
+class TooManyFiles(BrokerUnavailable):
+    """There are not enough descriptors left for a connection; later there may be."""
 
-    def __init__(self) -> None:
+
+class Bell:
+    """Wakes up a thread that polls.
+
+    Args:
+        silent: do not open it yet.
+    """
+
+    def __init__(self, *, silent: bool = False) -> None:
+        self.descriptor = -1
+        if not silent:
+            self.open()
+
+    def open(self) -> None:
+        """Open the descriptor."""
         self.descriptor = os.eventfd(0, os.EFD_NONBLOCK | os.EFD_CLOEXEC)
 
     def ring(self) -> None:
-        """Make the descriptor readable, unless it is closed: a signal's handler may come late."""
+        """Make the descriptor readable, if it is open: a signal's handler may come early or late."""
         if self.descriptor >= 0:
             os.eventfd_write(self.descriptor, 1)
 
@@ -46,7 +67,8 @@ class Bell:
     def close(self) -> None:
         """Close the descriptor; a fork has its own and closes it, too."""
         descriptor, self.descriptor = self.descriptor, -1
-        os.close(descriptor)
+        if descriptor >= 0:
+            os.close(descriptor)
 
 
 class Connection:
@@ -55,6 +77,10 @@ class Connection:
     The socket is used only with the link's mutex held, by whichever thread is at hand; a thread that waits
     polls `descriptor`, for which it needs no mutex. libzmq makes that readable once for what has happened,
     not for as long as there is something to do: hence `exchange` goes on until there is nothing left.
+
+    An exception may strike between any two lines. What has come stays in line until the link has taken it in
+    to the end; a link that does not redo gets a new socket after any strike, the others only if a frame may
+    be lost.
 
     Args:
         endpoint: the broker's endpoint.
@@ -75,6 +101,8 @@ class Connection:
         self._spoilt = False
         self._full = False
         self._backlog: list[bytes] = []
+        self._come: deque[bytes] = deque()
+        self._receiving: tuple[Iterator[int], int] | None = None
 
     def renew(self, now: float) -> None:
         """Have a socket: a new one if there is none, or it is no good. Only by the thread that polls."""
@@ -114,25 +142,56 @@ class Connection:
         try:
             return self._exchange(self.socket, now, woken)
         except BaseException:  # a signal's handler may have raised anywhere: nobody knows what got through
-            self._spoilt = True
+            self._spoilt = self._spoilt or not self._link.redoes
             raise
 
     def _exchange(self, socket: Socket, now: float, woken: bool) -> int:
-        link, taken = self._link, 0
+        link, come = self._link, self._come
+        taken = self._take_in(now) if come else 0
         if not woken:
             self._transmit(socket, now)
         while True:
-            frames, events = _drain(socket)
-            for data in frames:
-                link.receive(decode(data), now)
-            taken += len(frames)
+            while (events := events_of(socket)) & READ:
+                self._receive(socket)
+            if come:
+                taken += self._take_in(now)
+                woken = True
             if self._full and events & WRITE:
                 link.doubt()
             self._full = not events & WRITE
             waits = self._backlog or link.doubts or (link.state == "down" and link.next_deadline(now) is None)
-            if not (woken or frames or (waits and events & WRITE)) or not self._transmit(socket, now):
+            if not (woken or (waits and events & WRITE)) or not self._transmit(socket, now):
                 return taken
             woken = False
+
+    def _receive(self, socket: Socket) -> None:
+        """Put a frame in line, within a single call: a strike before or after it does not lose the frame.
+
+        One within it may. Then the flags were asked for, and there is no frame.
+        """
+        flags = iter((DONTWAIT,))
+        self._receiving = flags, len(self._come)
+        self._come.extend(map(socket.recv, flags))
+        self._receiving = None
+
+    def _take_in(self, now: float) -> int:
+        count = 0
+        while self._come:
+            self._link.receive(decode(self._come[0]), now)
+            self._come.popleft()
+            count += 1
+        return count
+
+    def mend(self) -> None:
+        """Make good what an exception may have left half done. With the mutex held."""
+        if self._receiving is not None:
+            flags, before = self._receiving
+            self._spoilt = self._spoilt or (not length_hint(flags) and len(self._come) == before)
+            self._receiving = None
+        if self.socket is not None and (self.socket.closed or self.descriptor < 0):
+            self._spoilt = True
+        self._backlog = []
+        self._link.mend()
 
     def _transmit(self, socket: Socket, now: float) -> bool:
         """Send what there is; return whether the socket was touched.
@@ -164,15 +223,17 @@ class Connection:
 
     def close(self) -> None:
         """Close the socket; the next `renew` makes another."""
-        if self.socket is not None:
-            self.socket.disable_monitor()
+        if self.socket is not None and not self.socket.closed:
             if self._monitor is not None:
+                self.socket.disable_monitor()
                 self._monitor.close(linger=0)
             self.socket.close(linger=0)
         self.socket = self._monitor = None
         self.descriptor = self.cuts = -1
         self._spoilt = self._full = False
         self._backlog.clear()
+        self._come.clear()
+        self._receiving = None
 
     def abandon(self) -> None:
         """In a forked child: leave the parent's sockets alone."""
@@ -214,21 +275,46 @@ def connect(endpoint: str) -> Socket:
     """Return a DEALER connected to the endpoint: nothing is queued for a broker that is not there.
 
     Raises:
+        TooManyFiles: too few descriptors are left.
         BrokerUnavailable: the endpoint is not one that can be connected to.
     """
-    socket = process.context().socket(zmq.DEALER)
-    socket.linger = 0
-    socket.setsockopt(zmq.IMMEDIATE, 1)
-    socket.setsockopt(zmq.RECONNECT_IVL, 20)
-    socket.setsockopt(zmq.RECONNECT_IVL_MAX, 100)
-    if endpoint.startswith("tcp:"):
-        socket.setsockopt(zmq.HEARTBEAT_IVL, 5000)
-        socket.setsockopt(zmq.HEARTBEAT_TIMEOUT, 15000)
+    need_descriptors(DESCRIPTORS)
+    socket: Socket | None = None
     try:
+        socket = process.context().socket(zmq.DEALER)
+        socket.linger = 0
+        socket.setsockopt(zmq.IMMEDIATE, 1)
+        socket.setsockopt(zmq.RECONNECT_IVL, 20)
+        socket.setsockopt(zmq.RECONNECT_IVL_MAX, 100)
+        if endpoint.startswith("tcp:"):
+            socket.setsockopt(zmq.HEARTBEAT_IVL, 5000)
+            socket.setsockopt(zmq.HEARTBEAT_TIMEOUT, 15000)
         address, ipv6 = to_connect(endpoint)
         socket.setsockopt(zmq.IPV6, int(ipv6))
         socket.connect(address)
-    except zmq.ZMQError as error:
-        socket.close()
-        raise BrokerUnavailable(f"cannot connect to {endpoint}: {error.strerror}") from None
-    return socket
+        return socket
+    except BaseException as error:
+        if socket is not None:
+            socket.close()
+        if isinstance(error, zmq.ZMQError):
+            raise BrokerUnavailable(f"cannot connect to {endpoint}: {error.strerror}") from None
+        raise
+
+
+def need_descriptors(count: int) -> None:
+    """See whether so many descriptors can be opened: libzmq aborts the process if it cannot open one.
+
+    Raises:
+        TooManyFiles: they cannot.
+    """
+    opened: list[int] = []
+    try:
+        while len(opened) < count:
+            opened.append(os.eventfd(0, os.EFD_CLOEXEC))
+    except OSError as error:
+        most = resource.getrlimit(resource.RLIMIT_NOFILE)[0]
+        text = f"{error.strerror}: {len(opened)} of {most} descriptors are free, a connection needs {count}"
+        raise TooManyFiles(f"{text}; close some, or raise the limit (ulimit -n)") from None
+    finally:
+        for descriptor in opened:
+            os.close(descriptor)

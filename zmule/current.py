@@ -6,7 +6,6 @@ that is no mule is a worker as soon as it does what only mules and workers do: s
 
 from __future__ import annotations
 
-import atexit
 import sys
 import threading
 from typing import TYPE_CHECKING
@@ -31,7 +30,6 @@ def client() -> Client:
         with _making:
             if _client is None:
                 _client = Client()
-                atexit.register(close_client)
     return _client
 
 

@@ -167,7 +167,7 @@ def test_a_client_behind_a_dead_network_sends_everything_once(zmuled_tcp: Zmuled
     with proxied(zmuled_tcp) as (proxy, endpoint):
         client = Client(endpoint, timeout=PATIENCE)
         client.mule_msg("0")
-        client._outbox.give_up_after = 0.5
+        client._drivers[0].outbox.give_up_after = 0.5
         stop = threading.Event()
 
         def disturb() -> None:

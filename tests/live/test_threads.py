@@ -36,9 +36,9 @@ def test_what_another_thread_has_taken_up_does_not_hide_what_is_posted_next(zmul
     client = zmuled.start("--mule").client()
     client.ping()
     with Mule(2, endpoint=zmuled.endpoint) as mule:
-        with client._driver.mutex:  # as if between the two lines of `_post`
-            client._outbox.posted.append((plain("mule:2"), "one", 3, client._outbox.confirmed))
-            client._driver.exchange()
+        driver = client._drivers[0]
+        driver.outbox.posted.append((plain("mule:2"), "one", 3, driver.outbox.confirmed))
+        driver.guarded(driver.exchange)  # as if between the two lines of `_post`
         client.mule_msg("two", 2, wait=False)
         assert [mule.get_msg(timeout=10), mule.get_msg(timeout=10)] == ["one", "two"]
 
@@ -66,10 +66,10 @@ def test_a_client_that_was_closed_connects_no_more(zmuled: Zmuled) -> None:
     client = zmuled.start("--mule").client()
     client.mule_msg("one", wait=False)
     client._end()
-    client._outbox.posted.append((plain("any"), "two", 3, 0))
+    client._drivers[0].outbox.posted.append((plain("any"), "two", 3, 0))
     with pytest.raises(ZmuleError, match="closed"):
         client.flush()
-    assert client._driver._connection.socket is None
+    assert client._drivers[0]._connection.socket is None
 
 
 def test_a_mule_that_is_closed_can_be_rung_by_a_late_signal(zmuled: Zmuled) -> None:

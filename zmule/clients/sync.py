@@ -2,34 +2,41 @@
 
 from __future__ import annotations
 
-import atexit
 import contextlib
 import os
 import sys
 import time
-import weakref
 from collections.abc import Iterable
 from functools import lru_cache
-from types import TracebackType
+from types import FrameType, TracebackType
 from typing import TYPE_CHECKING, Any
 
 from zmule import process
+from zmule.clients import ending
 from zmule.clients.driver import Driver
-from zmule.clients.lock import Lock, thread_number
-from zmule.core.frames import Body, Headers
+from zmule.clients.ending import CLOSE_TIMEOUT
+from zmule.clients.lock import Claim, Holder, Lock
+from zmule.core.frames import Answer, Body, Headers
 from zmule.core.outbox import Envelope, Outbox, plain, seal
-from zmule.core.questions import expect
-from zmule.core.queues import ANY, check_signal, farm_queue, mule_queue, signal_queue
+from zmule.core.questions import check_question, expect
+from zmule.core.queues import ANY, byte_size, check_signal, farm_queue, mule_queue, signal_queue
 from zmule.core.terms import wished
 from zmule.core.wire import detail
 from zmule.endpoints import check_endpoint, default_endpoint
-from zmule.errors import BrokerUnavailable, QueueFull, ZmuleError, from_code
+from zmule.errors import (
+    BrokerUnavailable,
+    Deadlock,
+    NotHolder,
+    QueueFull,
+    ZmuleError,
+    from_code,
+    too_large,
+)
 
 if TYPE_CHECKING:
     from datetime import datetime
 
 DEFAULT_TIMEOUT = 5.0
-CLOSE_TIMEOUT = 5.0
 
 
 class Client:
@@ -59,23 +66,42 @@ class Client:
         self.timeout = timeout
         self._limits = (min(outbox_messages, 60_000), outbox_bytes)
         self._closed = False
+        self._holder = Holder()
+        self._drivers: list[Driver] = []
         self._begin()
         process.register(self)
-        _clients.add(self)
+        ending.watch(self, self._drivers)
 
-    def _begin(self) -> None:
+    def _begin(self) -> Driver:
         """Begin a session with nothing in it."""
         most_messages, most_bytes = self._limits
-        self._outbox = Outbox(
-            os.urandom(16), most_messages=most_messages, most_bytes=most_bytes, pid=os.getpid()
-        )
-        self._driver = Driver(self.endpoint, self._outbox)
+        outbox = Outbox(os.urandom(16), most_messages=most_messages, most_bytes=most_bytes, pid=os.getpid())
+        outbox.prompt = ending.over()
+        driver = Driver(self.endpoint, outbox)
+        self._drivers.append(driver)
+        return driver
 
     def after_fork(self) -> None:
         """In the child: leave the parent's connection alone, and begin anew."""
         if not self._closed:
-            self._driver.abandon()
+            for driver in self._drivers:
+                driver.abandon()
+            self._drivers.clear()
+            self._holder = Holder()
             self._begin()
+            ending.watch_child()
+
+    def _enter(self, frame: FrameType) -> Driver:
+        """Return a driver in which the thread whose frame that is does not work already.
+
+        It is the first one, unless the call is nested in another one of this client's.
+        """
+        for driver in self._drivers:
+            if driver.enter(frame):
+                return driver
+        driver = self._begin()
+        driver.enter(frame)
+        return driver
 
     # What a user calls.
 
@@ -184,17 +210,63 @@ class Client:
     def acquire_lock(self, name: int | str, timeout: float | None, *, blocking: bool = True) -> int:
         """Hold a lock; `Lock.acquire` tells the rest."""
         wait = -1.0 if timeout is None else float(timeout)
-        token = expect(int, self._ask("lock", name, thread_number(), wait, blocking, patience=timeout))
-        with self._driver.mutex:
-            self._outbox.holds += 1
-            self._driver.look_after()
-        return token
+        holder = self._holder
+        former = holder.claims.get(name)
+        claim: Claim | None = None
+        driver = self._enter(sys._getframe())
+        try:
+            if former is not None and former.driver is not driver:
+                raise Deadlock(
+                    f"deadlock: this thread holds lock {name!r} already, and would wait for itself"
+                )
+            claim = Claim(driver, holder.number, (name, holder.number, wait, blocking))
+            claim.token = expect(int, self._asking(driver, "lock", claim.arguments, None, timeout, claim))
+            holder.claims[name] = claim
+            driver.guarded(driver.outbox.hold, claim.request)
+            driver.guarded(driver.look_after)
+            return claim.token
+        except BaseException:
+            if claim is not None:
+                claim.drop()
+            self.drop_lock(name, besides=former)
+            raise
+        finally:
+            driver.leave()
 
     def release_lock(self, name: int | str) -> None:
         """Let go of a lock; `Lock.release` tells the rest."""
-        self._ask("unlock", name, thread_number())
-        with self._driver.mutex:
-            self._outbox.holds = max(0, self._outbox.holds - 1)
+        holder = self._holder
+        claim = holder.claims.pop(name, None)
+        if claim is None or claim.driver not in self._drivers:
+            self._ask("unlock", name, holder.number)
+        elif claim.driver.enter(sys._getframe()):
+            try:
+                self._unlock(claim, name)
+            finally:
+                claim.drop()
+                claim.driver.leave()
+        else:  # nested in a call over the same connection, which cannot be used now
+            claim.drop()
+
+    def _unlock(self, claim: Claim, name: int | str) -> None:
+        try:
+            self._asking(claim.driver, "unlock", (name, claim.thread), None)
+        except NotHolder:
+            claim.over = True
+            raise
+        claim.over = True
+        claim.driver.guarded(claim.driver.outbox.let_go, claim.request)
+
+    def claim_of(self, name: int | str) -> Claim | None:
+        """Return what this thread has of a lock, by what it knows."""
+        return self._holder.claims.get(name)
+
+    def drop_lock(self, name: int | str, *, besides: Claim | None) -> None:
+        """Let go in the background of what an interrupted call has got of a lock; `besides` stays."""
+        claim = self._holder.claims.get(name)
+        if claim is not None and claim is not besides:
+            del self._holder.claims[name]
+            claim.drop()
 
     def flush(self, timeout: float | None = None) -> None:
         """Wait until everything sent with `wait=False` has been answered for.
@@ -209,13 +281,21 @@ class Client:
             BrokerUnavailable: some are still unconfirmed. They stay in the outbox.
         """
         limit = self.timeout if timeout is None else timeout
-        with self._driver.mutex:
-            while left := self._outbox.unconfirmed():
-                if not self._driver.wait(lambda left=left: self._outbox.unconfirmed() < left, limit):  # type: ignore[misc]
-                    raise self._unfinished(limit, left)
-            count, refusals = self._outbox.failures_since()
-        if count:
-            first = refusals[0]
+        for driver in list(self._drivers):
+            if driver.enter(sys._getframe()):  # what a call further down this stack is about is its business
+                try:
+                    self._flush(driver, limit)
+                finally:
+                    driver.leave()
+
+    def _flush(self, driver: Driver, limit: float) -> None:
+        outbox = driver.outbox
+        while left := outbox.unconfirmed():
+            if not driver.wait(lambda left=left: outbox.unconfirmed() < left, limit):  # type: ignore[misc]
+                raise self._unfinished(outbox, limit, left)
+        if outbox.failed:
+            count, refusals = driver.guarded(outbox.failures_since)
+            first = next(iter(refusals.values()))
             more = f" (and {count - 1} more were refused)" if count > 1 else ""
             raise from_code(first.code, first.reason + more)
 
@@ -299,15 +379,19 @@ class Client:
 
     def ping(self, timeout: float | None = None) -> float:
         """Return how long one round trip to the broker takes, in seconds."""
-        self._connected(timeout)
+        self.max_message(timeout)  # so that the connection is there
         before = time.monotonic()
         self._ask("ping", timeout=timeout)
         return time.monotonic() - before
 
     def max_message(self, timeout: float | None = None) -> int:
         """Return how long a message may be, in bytes."""
-        self._connected(timeout)
-        return self._outbox.max_message
+        driver = self._enter(sys._getframe())
+        try:
+            self._connect(driver, self.timeout if timeout is None else timeout)
+            return driver.outbox.max_message
+        finally:
+            driver.leave()
 
     def close(self, timeout: float = CLOSE_TIMEOUT) -> None:
         """Flush, then disconnect. A closed client stays closed.
@@ -318,16 +402,25 @@ class Client:
         Raises:
             ZmuleError: as `flush`.
         """
-        self._driver.shut_off()
+        drivers = list(self._drivers)
+        for driver in drivers:
+            driver.shut, driver.awake = True, False
         try:
             self._flush_rest(timeout)
         finally:
             self._end()
 
     def _end(self) -> None:
-        if not self._closed:
-            self._closed = True
-            self._driver.close()
+        """Disconnect. A session with a call further down this stack is closed when that is over."""
+        self._closed = True
+        for driver in self._drivers:
+            if driver.enter(sys._getframe()):
+                try:
+                    driver.close()
+                finally:
+                    driver.leave()
+            else:
+                driver.closed = True
 
     def __enter__(self) -> Client:
         return self
@@ -344,113 +437,176 @@ class Client:
 
     # Sending and asking.
 
+    def post_no_more(self) -> None:
+        """Wait for each message from here on: at the end of a process nobody looks after what is posted."""
+        for driver in self._drivers:
+            driver.outbox.prompt = True
+            driver.outbox.spare, driver.outbox.small = 0, -1
+
     def _flush_rest(self, timeout: float) -> None:
         """Flush if there is anything to, as at the end of the process."""
-        if not self._closed and (self._outbox.unconfirmed() or self._outbox.failed):
+        unfinished = any(driver.outbox.unconfirmed() or driver.outbox.failed for driver in self._drivers)
+        if unfinished and not self._closed:
             self.flush(timeout)
 
-    def _unfinished(self, limit: float, left: int) -> ZmuleError:
-        reason = self._outbox.waits_for_room()
-        if reason is not None and self._outbox.state == "up":
+    def _unfinished(self, outbox: Outbox, limit: float, left: int) -> ZmuleError:
+        reason = outbox.waits_for_room()
+        if reason is not None and outbox.state == "up":
             return QueueFull(f"{left} messages wait for room: {reason}")
         return self._unavailable(limit, f"{left} messages are unconfirmed")
 
     def _post(self, envelope: Envelope, message: Body) -> bool:
-        """Have a message sent that nobody waits for: the short way, for what is small and fits."""
+        """Have a message sent that nobody waits for: the short way, for what is small and fits.
+
+        It takes no mutex, and may be nested in whatever the session is in the middle of.
+        """
         if type(message) is str:
             size = len(message) if message.isascii() else len(message.encode())
         elif type(message) is bytes:
             size = len(message)
         else:
             raise TypeError(f"a message is str or bytes, not {type(message).__name__}")
-        outbox = self._outbox
-        if size > outbox.small:
-            return self._send(envelope, message, False, None)
-        if len(outbox.posted) >= outbox.spare:
-            self._make_room()
+        driver = self._drivers[0]
+        outbox = driver.outbox
+        if size > outbox.small or len(outbox.posted) >= outbox.spare:
+            return self._send(envelope, message, outbox.prompt, None)
         outbox.posted.append((envelope, message, size, outbox.confirmed))
-        if not self._driver.awake:
-            self._driver.stir()
+        if not driver.awake:
+            driver.stir()
         return True
-
-    def _make_room(self) -> None:
-        """Send what was posted, and wait until more may be."""
-        with self._driver.mutex:
-            self._driver.admit()
-            self._driver.exchange()
-            self._fit(self.timeout)
-            self._outbox.see_to_spare()
-
-    def _fit(self, limit: float) -> None:
-        """Wait until the outbox takes a message. With the mutex held."""
-        outbox = self._outbox
-        if not (outbox.fits() or self._driver.wait(outbox.roomy, limit) or outbox.fits()):
-            raise QueueFull(f"the outbox is full: {outbox.unconfirmed()} messages are unconfirmed")
 
     def _send(
         self, envelope: Envelope, message: Body, wait: bool, timeout: float | None, *, patient: bool = True
     ) -> bool:
         if type(message) is not str and type(message) is not bytes:
             raise TypeError(f"a message is str or bytes, not {type(message).__name__}")
+        size = byte_size((message,))
         limit = self.timeout if timeout is None else timeout
         until = time.monotonic() + limit if patient and timeout is not None else None
-        driver, outbox = self._driver, self._outbox
-        queue, headers, options = envelope
-        with driver.mutex:
-            self._connect(limit)
-            self._fit(limit)
-            if not wait:
-                driver.admit()
-            ticket = outbox.put(queue, message, headers, awaited=wait, options=options, until=until)
-            if not wait:
-                if outbox.fills_a_frame() or not driver.awake:
-                    driver.exchange()
-                driver.awaken()
-                return True
-            if not driver.wait(lambda: outbox.answered(ticket), limit):
-                raise outbox.abandon(ticket) or self._unavailable(limit, "the message is unconfirmed")
-            error = outbox.outcome(ticket)
+        driver = self._enter(sys._getframe())
+        try:
+            outbox = driver.outbox
+            while not (ticket := driver.guarded(self._put, driver, envelope, message, size, wait, until)):
+                self._connect(driver, limit)
+                if size > outbox.max_message:
+                    raise too_large(size, outbox.max_message)
+                self._fit(driver, limit)
+            error = self._outcome(driver, ticket, limit) if wait else None
+        finally:
+            driver.leave()
         if error is not None:
             raise error
         return True
 
-    def _ask(
-        self, what: str, *arguments: Any, timeout: float | None = None, patience: float | None = 0
+    def _put(
+        self, driver: Driver, envelope: Envelope, message: Body, size: int, wait: bool, until: float | None
+    ) -> int:
+        """Return the message's ticket, 0 if it cannot be taken yet. A step."""
+        outbox = driver.outbox
+        (driver.check if wait else driver.admit)()
+        if size > outbox.max_message or not outbox.fits():
+            return 0
+        ticket = outbox.add(envelope, message, size, awaited=wait, until=until)
+        if not wait:
+            if outbox.fills_a_frame() or not driver.awake:
+                driver.exchange()
+            driver.awaken()
+        return ticket
+
+    def _outcome(self, driver: Driver, ticket: int, limit: float) -> ZmuleError | None:
+        """Wait for the answer about a message; return why it was refused."""
+        outbox = driver.outbox
+        outcome: list[ZmuleError | None] = []
+
+        def answered() -> bool:
+            if outbox.answered(ticket):
+                outcome.append(outbox.outcome(ticket))
+            return bool(outcome)
+
+        try:
+            if driver.wait(answered, limit):
+                return outcome[0]
+            return driver.guarded(outbox.abandon, ticket) or self._unavailable(
+                limit, "the message is unconfirmed"
+            )
+        except BaseException:
+            driver.guarded(outbox.abandon, ticket)
+            raise
+
+    def _connect(self, driver: Driver, limit: float) -> None:
+        """Have been welcomed once: only then the broker's limits are known."""
+        outbox = driver.outbox
+        if not outbox.max_message and not driver.wait(lambda: outbox.max_message > 0, limit):
+            raise self._unavailable(limit, "nobody answers")
+
+    def _fit(self, driver: Driver, limit: float) -> None:
+        """Wait until the outbox takes a message."""
+        outbox = driver.outbox
+        if not (outbox.fits() or driver.wait(outbox.roomy, limit) or outbox.fits()):
+            raise QueueFull(f"the outbox is full: {outbox.unconfirmed()} messages are unconfirmed")
+
+    def _ask(self, what: str, *arguments: Any, timeout: float | None = None) -> Any:
+        """Ask the broker, and wait for its answer."""
+        driver = self._enter(sys._getframe())
+        try:
+            return self._asking(driver, what, arguments, timeout)
+        finally:
+            driver.leave()
+
+    def _asking(
+        self,
+        driver: Driver,
+        what: str,
+        arguments: tuple[Any, ...],
+        timeout: float | None,
+        patience: float | None = 0,
+        claim: Claim | None = None,
     ) -> Any:
         """Ask the broker, and wait for its answer: `patience` seconds more than for others, None for ever."""
         limit = self.timeout if timeout is None else timeout
-        with self._driver.mutex:
-            self._connect(limit)
-            questions = self._outbox.questions
-            request = questions.ask(what, arguments)
-            try:
-                while not self._driver.wait(lambda: questions.answered(request), limit + (patience or 0)):
-                    if patience is not None or self._outbox.state != "up":
-                        raise self._unavailable(limit, f"no answer to {what!r}")
-            except BaseException:
-                questions.withdraw(request)
-                if what == "lock":
-                    questions.remind("give_up_lock", (arguments[1], request))
-                    with contextlib.suppress(ZmuleError):
-                        self._driver.awaken()  # or else it might be ours until the next call
-                raise
-            answer = questions.answer(request)
+        questions = driver.outbox.questions
+        check_question(what, arguments)
+        self._connect(driver, limit)
+        answers: list[Answer | None] = []
+        request = 0
+
+        def answered() -> bool:
+            if not answers and questions.answered(request):
+                answers.append(questions.answer(request))
+            return bool(answers)
+
+        try:
+            request = driver.guarded(self._put_question, driver, what, arguments, claim)
+            while not driver.wait(answered, limit + (patience or 0)):
+                if patience is not None or driver.outbox.state != "up":
+                    raise self._unavailable(limit, f"no answer to {what!r}")
+        except BaseException:
+            driver.guarded(self._withdraw, driver, arguments)
+            if claim is not None:
+                claim.drop()
+            raise
+        answer = answers[0]
         if answer is None:
             raise ZmuleError("the client was closed meanwhile")
         if answer.code:
+            if claim is not None:
+                claim.over = True
             raise from_code(answer.code, str(answer.value))
         return answer.value
 
-    def _connected(self, timeout: float | None) -> None:
-        with self._driver.mutex:
-            self._connect(self.timeout if timeout is None else timeout)
+    def _put_question(
+        self, driver: Driver, what: str, arguments: tuple[Any, ...], claim: Claim | None
+    ) -> int:
+        driver.check()
+        driver.take_back()
+        if claim is not None:
+            claim.request = driver.outbox.questions.upcoming
+        return driver.outbox.questions.ask(what, arguments)
 
-    def _connect(self, limit: float) -> None:
-        """Have been welcomed once: only then the broker's limits are known."""
-        self._driver.check()
-        outbox = self._outbox
-        if not outbox.max_message and not self._driver.wait(lambda: outbox.max_message > 0, limit):
-            raise self._unavailable(limit, "nobody answers")
+    def _withdraw(self, driver: Driver, arguments: tuple[Any, ...]) -> None:
+        questions = driver.outbox.questions
+        if (number := questions.find(arguments)) is not None:
+            questions.withdraw(number)
 
     def _unavailable(self, limit: float, what: str) -> BrokerUnavailable:
         return BrokerUnavailable(f"no broker within reach at {self.endpoint} for {limit:g} s: {what}")
@@ -460,20 +616,6 @@ class Client:
 def to_mule(mule: int) -> Envelope:
     """Return the envelope of messages with nothing but a mule's number, or 0 for any mule."""
     return plain(mule_queue(mule) if mule else ANY)
-
-
-_clients: weakref.WeakSet[Client] = weakref.WeakSet()
-
-
-@atexit.register
-def _flush_all() -> None:
-    """When the process ends: wait for what is unconfirmed, but not for long, and say what is left."""
-    deadline = time.monotonic() + CLOSE_TIMEOUT
-    for client in list(_clients):
-        try:
-            client._flush_rest(max(0.0, deadline - time.monotonic()))
-        except ZmuleError as error:
-            print(f"zmule: at exit: {error}", file=sys.stderr)
 
 
 def _chosen(ids: Iterable[int], queue: str, every: bool) -> tuple[tuple[int, ...], str] | None:

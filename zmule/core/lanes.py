@@ -8,13 +8,16 @@ lane. A burst that is accepted as a whole is followed by one of twice the length
 lane is empty it is gone.
 
 Nobody waits for a message whose time is over: it is refused for good.
+
+An exception may strike between any two lines. So a message is in the next place before it leaves the last
+one, and `mend` settles which of the two holds.
 """
 
 from __future__ import annotations
 
 from collections import Counter, deque
 from collections.abc import Iterator
-from itertools import takewhile
+from itertools import chain, islice, takewhile
 from math import inf
 from typing import NamedTuple
 
@@ -66,8 +69,7 @@ class Lane:
 
     def gather(self) -> None:
         """Put what has returned at the head of the line, once nothing is under way any more."""
-        self.line.extendleft(reversed(self.returned))
-        self.returned.clear()
+        self.line.extendleft(islice(iter(self.returned.pop, None), len(self.returned)))
 
 
 class Lanes:
@@ -75,7 +77,7 @@ class Lanes:
 
     Attributes:
         bytes: of how many bytes those are that are not under way.
-        over: what was refused for good, as (ticket, refusal); for the session to take away.
+        over: what was refused for good, by ticket; for the session to take away.
     """
 
     def __init__(self, questions: Questions) -> None:
@@ -86,7 +88,7 @@ class Lanes:
         self._open: set[int] = set()
         self._last = 0
         self.bytes = 0
-        self.over: list[tuple[int, Refusal]] = []
+        self.over: dict[int, Refusal] = {}
 
     def __len__(self) -> int:
         """Return how many wait and are not under way."""
@@ -126,13 +128,12 @@ class Lanes:
     def accepted(self, upto: int) -> None:
         """All up to that number that was not refused is kept."""
         for sequence in list(takewhile(lambda sequence: sequence <= upto, self._flying)):
-            waiting = self._land(sequence)
-            if waiting is not None:
-                self._open.discard(waiting.ticket)
+            self._open.discard(self._flying[sequence].ticket)
+            self._land(sequence)
 
     def refused(self, refusal: Refusal) -> bool:
         """Let a refused message go back to its lane, if it is one that may wait; return whether it is."""
-        waiting = self._land(refusal.sequence)
+        waiting = self._flying.get(refusal.sequence)
         if waiting is None:
             return False
         if refusal.code == QueueFull.code:
@@ -145,6 +146,10 @@ class Lanes:
             self._give_up(waiting, refusal.code, refusal.reason)
         return True
 
+    def landed(self, sequence: int) -> None:
+        """A refused message is under way no more."""
+        self._land(sequence)
+
     def _land(self, sequence: int) -> Waiting | None:
         waiting = self._flying.pop(sequence, None)
         if waiting is not None:
@@ -152,13 +157,13 @@ class Lanes:
         return waiting
 
     def _give_up(self, waiting: Waiting, code: str, reason: str) -> None:
+        self.over[waiting.ticket] = Refusal(0, code, reason)
         self._open.discard(waiting.ticket)
-        self.over.append((waiting.ticket, Refusal(0, code, reason)))
 
     # What there is to do.
 
     def go(self, now: float) -> Iterator[Waiting]:
-        """Yield the messages that are to be sent now."""
+        """Yield the messages that are to be sent now; each is waiting still while it is dealt with."""
         for queue, lane in list(self._lanes.items()):
             if now >= lane.soonest:
                 self._expire(lane, now)
@@ -185,23 +190,25 @@ class Lanes:
         lane.request, lane.refused = 0, False
         lane.burst = FIRST_BURST
         while answer.code and lane:
-            waiting = lane.line.popleft()
-            self.bytes -= waiting.size
+            waiting = lane.line[0]
             self._give_up(waiting, answer.code, str(answer.value))
+            lane.line.popleft()
+            self.bytes -= waiting.size
         return bool(lane)
 
     def _burst(self, lane: Lane) -> Iterator[Waiting]:
         for _ in range(min(lane.burst, len(lane))):
-            waiting = lane.line.popleft()
-            self.bytes -= waiting.size
+            waiting = lane.line[0]
             yield waiting
+            lane.line.popleft()
+            self.bytes -= waiting.size
 
     def _expire(self, lane: Lane, now: float) -> None:
         for place in (lane.returned, lane.line):
             for waiting in [waiting for waiting in place if waiting.until <= now]:
+                self._give_up(waiting, QueueFull.code, lane.reason)
                 place.remove(waiting)
                 self.bytes -= waiting.size
-                self._give_up(waiting, QueueFull.code, lane.reason)
         lane.soonest = min((waiting.until for waiting in (*lane.returned, *lane.line)), default=inf)
 
     def reason(self) -> str | None:
@@ -213,11 +220,43 @@ class Lanes:
         for lane in self._lanes.values():
             for place in (lane.returned, lane.line):
                 for waiting in [waiting for waiting in place if waiting.ticket == ticket]:
+                    self._open.discard(ticket)
                     place.remove(waiting)
                     self.bytes -= waiting.size
-                    self._open.discard(ticket)
                     return QueueFull(lane.reason)
         return None
+
+    def mend(self, last: int, heard: int) -> None:
+        """Put every message where it belongs, and count anew.
+
+        Args:
+            last: the number of the last message that has one.
+            heard: refusals up to that number have been dealt with.
+        """
+        lanes = self._lanes.values()
+        back = {waiting.ticket for lane in lanes for waiting in lane.returned}
+        self._flying = {
+            sequence: waiting
+            for sequence, waiting in self._flying.items()
+            if sequence <= last
+            and waiting.ticket in self._open
+            and not (sequence <= heard and waiting.ticket in back)
+        }
+        placed = {waiting.ticket for waiting in self._flying.values()}
+        for lane in lanes:
+            lane.returned = self._sorted_out(lane.returned, placed)
+            lane.line = self._sorted_out(lane.line, placed)
+        self._open &= placed
+        self._under_way = Counter(waiting.queue for waiting in self._flying.values())
+        self.bytes = sum(waiting.size for lane in lanes for waiting in chain(lane.returned, lane.line))
+
+    def _sorted_out(self, place: deque[Waiting], placed: set[int]) -> deque[Waiting]:
+        """Return what belongs there: each message that is still open, and nowhere else yet, once."""
+        rest = {
+            each.ticket: each for each in place if each.ticket in self._open and each.ticket not in placed
+        }
+        placed.update(rest)
+        return deque(rest.values())
 
     def next_deadline(self) -> float | None:
         """Return when a message gives up."""

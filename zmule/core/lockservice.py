@@ -33,6 +33,9 @@ LAST_TOKEN = 1 << 62
 RESERVE = 1_000_000
 """Tokens that are left, at least, when the store is told of more: of twice as many."""
 
+THREAD_BITS = 32
+"""So many of a thread's number are the system's for it; those above tell it from earlier threads."""
+
 
 class LockService:
     """The locks of a broker, and its questions about them."""
@@ -42,6 +45,7 @@ class LockService:
         self._locks = Locks(numbered, first_token=max(1, int(broker.now.wall * 1_000_000)))
         self._reserved = 0
         self._leases: dict[Peer, float] = {}
+        self._asked: dict[Peer, int] = {}
 
     def restore(self, facts: Mapping[str, bytes]) -> None:
         """Take up what the store has kept, before any lock is granted."""
@@ -62,6 +66,9 @@ class LockService:
 
     def _lock(self, asked: Asked) -> object:
         name, thread, timeout, blocking = arguments(asked, (int, str), int, float, bool)
+        if asked.request <= self._asked.get(asked.peer, -1):  # said again by a peer that was interrupted
+            return LATER
+        self._asked[asked.peer] = asked.request
         limit = timeout if timeout >= 0 else None
         owner, now = Owner(asked.peer, thread), self._broker.now.mono
         self._tell(self._locks.acquire(name, owner, asked.request, now, limit, blocking))
@@ -109,6 +116,7 @@ class LockService:
     def gone(self, peer: Peer) -> None:
         """A connection is gone: its locks are free."""
         self._leases.pop(peer, None)
+        self._asked.pop(peer, None)
         self._tell(self._locks.vanish(peer))
 
     def tick(self) -> None:
@@ -152,7 +160,7 @@ class LockService:
 
     def _process(self, owner: Owner) -> dict[str, int]:
         known = self._broker.senders.at(owner.peer) or self._broker.roster.at(owner.peer)
-        return {"pid": known.pid if known else 0, "thread": owner.thread}
+        return {"pid": known.pid if known else 0, "thread": owner.thread & ((1 << THREAD_BITS) - 1)}
 
     def validate(self) -> None:
         """Raise AssertionError if an invariant is broken."""

@@ -9,8 +9,10 @@ nothing is lost and nothing counts twice.
 A message that may wait for room in its queue can be refused several times, and gets another number each
 time: see `zmule.core.lanes`. What names it here is its ticket; that of any other message is its number.
 
-A program's signal handler may raise between any two calls in here, and no message may be lost or numbered
-twice by that. So messages and frames go from one place to the next within a single call of a deque's.
+An exception may strike between any two lines in here, as that of a program's signal handler, and no message
+may be lost or numbered twice by that. So messages and frames go from one place to the next within a single
+call of a deque's. Whatever else is kept follows from where they are: after a strike, `mend` counts anew, and
+has sent again what may not have left, which the broker knows by its numbers.
 """
 
 from __future__ import annotations
@@ -98,7 +100,11 @@ class Outbox(Link):
         posted: messages that nobody waits for, in order; of `small` bytes at most, and `spare` at a time.
         confirmed: all up to that number are answered for.
         holds: how many locks the client holds; while there are any, it must show that it lives.
+        held: the questions by which they were asked for.
+        prompt: whether nothing is to be posted, since nobody will look after it: the process is at its end.
     """
+
+    redoes = True
 
     def __init__(self, session: bytes, *, most_messages: int, most_bytes: int, pid: int = 0) -> None:
         super().__init__("client", session, ping_after=1.0, give_up_after=10.0)
@@ -107,8 +113,8 @@ class Outbox(Link):
         self._pid = pid
         self.max_message = 0
         self.confirmed = 0
-        self.failures: deque[Refusal] = deque()
-        self.failed = 0
+        self._failures: dict[int, Refusal] = {}
+        self._more_failed = 0
         self.posted: deque[Entry] = deque()
         self.small = self.spare = 0
         self._framed = self._refused_last = self._crowded = 0
@@ -122,6 +128,8 @@ class Outbox(Link):
         self.questions = Questions()
         self._lanes = Lanes(self.questions)
         self.holds = 0
+        self.held: set[int] = set()
+        self.prompt = False
 
     # What the caller does.
 
@@ -151,11 +159,16 @@ class Outbox(Link):
         size = byte_size((body,))
         if size > self.max_message:
             raise too_large(size, self.max_message)
+        return self.add(envelope, body, size, awaited=awaited, until=until)
+
+    def add(self, envelope: Envelope, body: Body, size: int, *, awaited: bool, until: float | None) -> int:
+        """Take a message of so many bytes that has been looked at; otherwise as `put`."""
         self.absorb()
         if until is None:
             ticket = self._number((envelope, body, size, self.confirmed))
         else:
             ticket = self._lanes.ticket()
+            queue, headers, options = envelope
             self._line_up(Waiting(ticket, queue, body, headers, options, size, until))
         if awaited:
             self._awaited.add(ticket)
@@ -174,7 +187,8 @@ class Outbox(Link):
     def see_to_spare(self) -> None:
         """Say how many messages may be posted from here on."""
         room = self.most_messages - self.unconfirmed() if self._fits_bytes() else 0
-        self.spare = max(0, min(FRAME_MESSAGES, room))
+        self.spare = 0 if self.prompt else max(0, min(FRAME_MESSAGES, room))
+        self.small = -1 if self.prompt else min(self.max_message, self.most_bytes // self.most_messages)
 
     @property
     def _last(self) -> int:
@@ -203,7 +217,8 @@ class Outbox(Link):
     def _go(self, waiting: Waiting) -> None:
         _, queue, body, headers, options, size, _ = waiting
         entry = Envelope(queue, headers, options), body, size, self.confirmed
-        self._lanes.sent(self._number(entry), waiting)
+        self._lanes.sent(self._last + 1, waiting)  # before it has that number: it must not be refused unseen
+        self._number(entry)
 
     def fits(self) -> bool:
         """Return whether the outbox takes one more message."""
@@ -240,12 +255,22 @@ class Outbox(Link):
         """Return why messages wait that could be sent, if any do: their queue is full."""
         return self._lanes.reason()
 
-    def failures_since(self) -> tuple[int, list[Refusal]]:
+    def failures_since(self) -> tuple[int, dict[int, Refusal]]:
         """Return, once, how many messages that nobody waited for were refused, and the first of them."""
-        count, refusals = self.failed, list(self.failures)
-        self.failed = 0
-        self.failures.clear()
+        count, refusals = self.failed, self._failures
+        self._more_failed = 0
+        self._failures = {}
         return count, refusals
+
+    @property
+    def failed(self) -> int:
+        """How many messages that nobody waited for were refused since `failures_since`."""
+        return len(self._failures) + self._more_failed
+
+    @property
+    def failures(self) -> list[Refusal]:
+        """The first of them."""
+        return list(self._failures.values())
 
     def unconfirmed(self) -> int:
         """Return how many messages have no answer yet."""
@@ -264,13 +289,41 @@ class Outbox(Link):
         if self.max_message < 1:
             raise ProtocolError(f"Welcome: max_message is {self.max_message}")
         self.ping_after = min(self.ping_after, span(frame.details, "heartbeat"))
-        self.small = min(self.max_message, self.most_bytes // self.most_messages)
+        self.see_to_spare()
         self._resuming = True
 
+    def hold(self, request: int) -> None:
+        """Show that the client lives from here on: that question has got it a lock."""
+        self.held.add(request)
+        self.holds = len(self.held)
+
+    def let_go(self, request: int) -> None:
+        """The lock of that question is not held any more."""
+        self.held.discard(request)
+        self.holds = min(self.holds, len(self.held))
+
     def lost(self) -> None:
-        self._again.extendleft(islice(iter(self._sent.pop, None), len(self._sent)))
+        self.held.clear()
+        self._send_again()
         self.questions.again()
         self.holds = 0
+
+    def _send_again(self) -> None:
+        self._again.extendleft(islice(iter(self._sent.pop, None), len(self._sent)))
+
+    def mend(self) -> None:
+        if self.state == "greeting":  # the Hello may not have left
+            self._greet_at = 0.0
+            self.state = "down"
+        self._forget_confirmed()
+        self._send_again()
+        self._framed = self._again[-1][1] if self._again else self.confirmed
+        self._unsent_bytes = sum(map(itemgetter(2), self._unsent))
+        self._bytes = self._unsent_bytes + sum(map(itemgetter(2), self._again))
+        self._lanes.mend(self._last, self._refused_last)
+        self._awaited = {ticket for ticket in self._awaited if not self.answered(ticket)}
+        self.questions.mend()
+        self.see_to_spare()
 
     def next_deadline(self, now: float) -> float | None:
         due, gives_up = super().next_deadline(now), self._lanes.next_deadline()
@@ -320,9 +373,8 @@ class Outbox(Link):
         )
         last = self._framed + len(entries)
         framed: Iterator[Any] = filterfalse(None, taken(self._unsent, len(entries)))  # lets none through
-        sent = chain(((put, last, sum(sizes)),), framed)
+        self._sent.extend(chain(((put, last, sum(sizes)),), framed))
         self._framed = last
-        self._sent.extend(sent)
         return put
 
     def _fitting(self, sizes: tuple[int, ...], floors: tuple[int, ...]) -> int:
@@ -336,33 +388,48 @@ class Outbox(Link):
 
     def _confirm(self, frame: Confirm) -> None:
         patient = bool(self._lanes)
-        for refusal in frame.refusals:
-            self._refused_last = max(self._refused_last, refusal.sequence)
-            if refusal.code == QueueFull.code:
-                self._crowded = max(self._crowded, refusal.sequence)
-            if not (patient and self._lanes.refused(refusal)) and refusal.sequence > self.confirmed:
-                self._note(refusal.sequence, refusal)
-        for frames in (self._sent, self._again):
-            while frames and frames[0][1] <= frame.upto:
-                self._bytes -= frames.popleft()[2]
+        for refusal in sorted(frame.refusals, key=_sequence):
+            if refusal.sequence > self._refused_last:
+                self._refuse(refusal, patient)
         if patient:
             self._lanes.accepted(frame.upto)
         self.confirmed = max(self.confirmed, frame.upto)
+        self._forget_confirmed()
         self._note_over()
+
+    def _refuse(self, refusal: Refusal, patient: bool) -> None:
+        """Deal with a refusal, each of which has a higher number than those before."""
+        sequence = refusal.sequence
+        if refusal.code == QueueFull.code:
+            self._crowded = sequence
+        if not (patient and self._lanes.refused(refusal)) and sequence > self.confirmed:
+            self._note(sequence, refusal)
+        self._refused_last = sequence
+        self._lanes.landed(sequence)
+
+    def _forget_confirmed(self) -> None:
+        for frames in (self._sent, self._again):
+            while frames and frames[0][1] <= self.confirmed:
+                self._bytes -= frames.popleft()[2]
 
     def _note_over(self) -> None:
         """Take note of messages that waited for room in vain."""
-        for ticket, refusal in self._lanes.over:
-            self._note(ticket, refusal)
-        self._lanes.over.clear()
+        over = self._lanes.over
+        for ticket in list(over):
+            self._note(ticket, over[ticket])
+            del over[ticket]
 
     def _note(self, ticket: int, refusal: Refusal) -> None:
         if ticket in self._awaited:
             self._refused[ticket] = from_code(refusal.code, refusal.reason)
-            return
-        self.failed += 1
-        if len(self.failures) < MAX_FAILURES:
-            self.failures.append(refusal)
+        elif len(self._failures) < MAX_FAILURES:
+            self._failures[ticket] = refusal
+        else:
+            self._more_failed += 1
+
+
+def _sequence(refusal: Refusal) -> int:
+    return refusal.sequence
 
 
 def _batches(envelopes: tuple[Envelope, ...], bodies: tuple[Body, ...]) -> tuple[Batch, ...]:

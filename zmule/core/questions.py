@@ -1,4 +1,9 @@
-"""A peer's questions under way: asked again on every new connection until they are answered."""
+"""A peer's questions under way: asked again on every new connection until they are answered.
+
+An exception may strike between any two lines in here, and `mend` makes good what it left: what is open is
+asked once more. So a question is open before it is anything else, and an answer is kept before its question
+is closed.
+"""
 
 from __future__ import annotations
 
@@ -23,7 +28,7 @@ class Questions:
         self._last = 0
         self._open: dict[int, Ask] = {}
         self._unsent: list[int] = []
-        self._reminders: list[Ask] = []
+        self._quiet: set[int] = set()
         self._answers: dict[int, Answer] = {}
         self._told: dict[str, int] = {}
 
@@ -37,11 +42,12 @@ class Questions:
         Raises:
             WrongValue: an argument is one that cannot travel.
         """
-        _check(what, arguments)
+        check_question(what, arguments)
         self._last += 1
-        self._open[self._last] = Ask(self._last, what, arguments)
-        self._unsent.append(self._last)
-        return self._last
+        request = self._last
+        self._open[request] = Ask(request, what, arguments)
+        self._unsent.append(request)
+        return request
 
     def tell(self, what: str, arguments: tuple[Any, ...]) -> None:
         """Put a question whose answer nobody waits for, in place of the one that was put so before."""
@@ -49,10 +55,17 @@ class Questions:
         self._open.pop(former, None)
         self._told[what] = self.ask(what, arguments)
 
+    @property
+    def upcoming(self) -> int:
+        """The number of the next question."""
+        return self._last + 1
+
     def remind(self, what: str, arguments: tuple[Any, ...]) -> None:
-        """Put a question once, on the present connection, whose answer is known and will be dropped."""
+        """Put a question, on the present connection only, whose answer is known and will be dropped."""
         self._last += 1
-        self._reminders.append(Ask(self._last, what, arguments))
+        self._quiet.add(self._last)
+        self._open[self._last] = Ask(self._last, what, arguments)
+        self._unsent.append(self._last)
 
     def answered(self, request: int) -> bool:
         """Return whether the answer is there, or will never be."""
@@ -67,22 +80,38 @@ class Questions:
         self._open.pop(request, None)
         self._answers.pop(request, None)
 
+    def find(self, arguments: tuple[Any, ...]) -> int | None:
+        """Return the number of the open question with these very arguments: who was interrupted has none."""
+        return next((number for number, ask in self._open.items() if ask.arguments is arguments), None)
+
     def unsent(self) -> list[Ask]:
         """Return, once for each connection, the questions to send."""
-        asks = self._reminders + [self._open[request] for request in self._unsent if request in self._open]
-        self._reminders = []
-        self._unsent.clear()
+        if not self._unsent:
+            return []
+        asks = [self._open[request] for request in self._unsent if request in self._open]
+        self._unsent = []
         return asks
 
     def again(self) -> None:
         """The connection is a new one: all that is open has to be sent over it."""
+        for request in self._quiet:
+            self._open.pop(request, None)
+        self._quiet = set()
         self._unsent = list(self._open)
-        self._reminders = []
+
+    def mend(self) -> None:
+        """Ask once more, on the same connection, whatever is open."""
+        self._quiet &= self._open.keys()
+        self._unsent = list(self._open)
 
     def take(self, answer: Answer) -> None:
         """Take in an answer; one that nobody waits for is dropped."""
-        if self._open.pop(answer.request, None) is not None and answer.request not in self._told.values():
-            self._answers[answer.request] = answer
+        request = answer.request
+        if request in self._open:
+            if request not in self._quiet and request not in self._told.values():
+                self._answers[request] = answer
+            del self._open[request]
+            self._quiet.discard(request)
 
 
 def expect(kind: type[Kind], value: Any) -> Kind:
@@ -96,7 +125,7 @@ def expect(kind: type[Kind], value: Any) -> Kind:
     return value
 
 
-def _check(what: str, arguments: tuple[Any, ...]) -> None:
+def check_question(what: str, arguments: tuple[Any, ...]) -> None:
     """Refuse here what would fail in the thread that sends, and cost the session."""
     try:
         length = len(msgpack.packb(arguments))

@@ -12,6 +12,9 @@ arrives to `receive`, and make a new socket when `broken`.
 
 A broker that does not know the peer answers `Reset`, so a broker's restart needs no detection of its
 own: the next frame finds out. Only silence does, and for that there are pings while an answer is due.
+
+A frame that was not taken in to the end, since an exception has struck, is taken in once more. So whatever
+takes one in does the same a second time without harm, and says last that it is done.
 """
 
 from __future__ import annotations
@@ -50,6 +53,9 @@ class Link:
     Attributes:
         doubts: whether to ask now whether the broker still knows the session.
     """
+
+    redoes = False
+    """Whether a frame may be taken in a second time, and `mend` sees to what may not have been sent."""
 
     def __init__(self, role: str, session: bytes, *, ping_after: float, give_up_after: float) -> None:
         self.role = role
@@ -90,6 +96,9 @@ class Link:
     def busy(self, now: float) -> float:
         """Return for how many seconds the longest piece of work has been going on."""
         return 0.0
+
+    def mend(self) -> None:
+        """Make good what an exception may have left half done, between any two lines of this session's."""
 
     def expecting(self) -> bool:
         """Return whether a word from the broker is due, so that silence means something."""
@@ -135,12 +144,12 @@ class Link:
         self._heard = now
         if isinstance(frame, Welcome):
             if self.state == "greeting":
-                self.state = "up"
                 self._attempts = 0
                 self.welcomed(frame)
+                self.state = "up"
         elif isinstance(frame, Refused):
-            self.state = "refused"
             self.error = from_code(frame.code, frame.reason)
+            self.state = "refused"
         elif isinstance(frame, Reset):
             self._reset(frame, now)
         elif self.state == "up":
@@ -149,8 +158,8 @@ class Link:
 
     def _reset(self, frame: Reset, now: float) -> None:
         if frame.code == ProtocolError.code:
-            self.state = "refused"
             self.error = ProtocolError(frame.reason)
+            self.state = "refused"
         elif self.state == "up":
             self.disconnected(now)
         elif self.state == "greeting" and frame.code == "stopping":
@@ -166,10 +175,9 @@ class Link:
     def disconnected(self, now: float) -> None:
         """The connection, or the broker's knowledge of it, is gone: greet again on the next one."""
         if self.state in ("up", "greeting"):
-            was_up = self.state == "up"
-            self._retry(now)
-            if was_up:
+            if self.state == "up":
                 self.lost()
+            self._retry(now)
 
     def _retry(self, now: float) -> None:
         least, most = BACKOFF_SECONDS
