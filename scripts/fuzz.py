@@ -22,6 +22,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from fuzz_broker import FuzzedBroker
+from fuzz_daemon import ordeal
 from fuzz_peers import FuzzedPeers
 
 CHUNK = 50_000
@@ -82,6 +83,8 @@ def story(seed: int, number: int, data: bytes, error: Exception) -> str:
 def main(arguments: Sequence[str] | None = None) -> int:
     """Play what the arguments ask for; return 1 if anything failed."""
     options = parser().parse_args(arguments)
+    if options.zmtp:
+        return ordeal(options.zmtp, options.seed)
     if options.atheris:
         return coverage_guided(options.atheris)
     begun, frames, decoded, growth = time.monotonic(), 0, 0, 0
@@ -110,6 +113,7 @@ def parser() -> argparse.ArgumentParser:
     add("--frames", type=int, default=1_000_000, metavar="N", help="how many frames, default %(default)s")
     add("--seed", type=int, default=0, metavar="K", help="the first share's seed, default %(default)s")
     add("--jobs", type=int, default=os.cpu_count(), metavar="N", help="processes, default one for each core")
+    add("--zmtp", type=int, metavar="N", help="attack a real zmuled N times with raw ZMTP on each endpoint")
     add("--atheris", type=int, metavar="SECONDS", help="fuzz decode by coverage, if atheris is installed")
     return parser
 

@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
+import socket
 import time
 from collections.abc import Iterator
+from contextlib import closing
 from pathlib import Path
 
 import pytest
 import zmq
+from ports import free_ports
 
 from tests.conftest import wait_until
 from zmule import process
+from zmule.connection import connect as connect_well
 from zmule.core.events import Event, FrameReceived, FrameRejected, PeersVanished, StrangerSpoke
 from zmule.core.frames import Answer, Ask, Batch, Ping, Pong, Put, Reset, Welcome
 from zmule.core.wire import decode, encode
@@ -110,6 +114,34 @@ def test_what_is_no_frame_is_rejected(gateway: Gateway, dealer: Dealer) -> None:
     dealer.send_multipart([encode(Ask(1, "ping", ())), b""])
     reasons = [event.reason for event in received(gateway, 2) if isinstance(event, FrameRejected)]
     assert reasons == ["not msgpack: FormatError", "a frame is one part"]
+
+
+@pytest.mark.parametrize("end", ["router", "dealer"])
+def test_no_socket_has_zmtp_heartbeats_for_libzmq_may_abort_when_one_is_due(end: str) -> None:
+    port = free_ports()
+    endpoint, publish = f"tcp://127.0.0.1:{port}", f"tcp://127.0.0.1:{port + 1}"
+    with hold([endpoint, publish]) as holding, closing(Gateway(1 << 20)) as gateway:
+        gateway.bind(holding, [(endpoint, publish)])
+        with closing(connect_well(endpoint)) as dealer:
+            end_of_it = gateway.router if end == "router" else dealer
+            assert end_of_it.get(zmq.HEARTBEAT_IVL) == 0
+            assert end_of_it.get(zmq.TCP_KEEPALIVE) == 1
+
+
+@pytest.mark.parametrize(
+    "opening", [b"\x01\x00", b"\xff" + bytes(8) + b"\x7f\x01\x05\x00\x00", b"GET / HTTP/1.1\r\n\r\n" * 9]
+)
+def test_who_speaks_another_zmtp_is_not_heard(
+    gateway: Gateway, dealer: Dealer, endpoint: str, opening: bytes
+) -> None:
+    with socket.socket(socket.AF_UNIX) as old:
+        old.connect(endpoint.removeprefix("ipc://"))
+        old.sendall(opening + b"\x00\x02hi" * 50)
+        for number in range(20):
+            dealer.send(encode(Ping(number, 0.0)))
+            [event] = received(gateway)
+            assert isinstance(event, FrameReceived)
+            assert event.frame == Ping(number, 0.0)
 
 
 def test_a_peer_that_closes_has_vanished(gateway: Gateway, dealer: Dealer) -> None:

@@ -1,4 +1,4 @@
-"""Rubbish on real sockets harms nobody but who sends it."""
+"""Rubbish on real sockets, as frames and as raw ZMTP, harms nobody but who sends it."""
 
 from __future__ import annotations
 
@@ -8,7 +8,10 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+import pytest
 import zmq
+from fuzz_daemon import Ordeal
+from ports import free_ports
 
 from tests.conftest import PATIENCE, Zmuled, wait_until
 from zmule.connection import Socket
@@ -30,6 +33,9 @@ from zmule.mules.mule import Mule
 
 GROWTH = 16_384
 """What the broker's memory may grow by, in KiB, once the first of the flood has filled its buffers."""
+
+ATTACKS = 150
+"""With raw ZMTP, of each of two vandals."""
 
 ROUNDS = 60
 FRAMES = 100
@@ -182,3 +188,15 @@ def test_a_flood_of_rubbish_floods_neither_the_log_nor_the_broker(zmuled: Zmuled
     lines = [line for line in zmuled.output().splitlines() if "a peer" in line]
     assert any("a peer broke the protocol" in line for line in lines)
     assert len(lines) < count / 2
+
+
+@pytest.mark.timeout(180)
+def test_raw_zmtp_harms_nobody_else(zmuled: Zmuled) -> None:
+    tcp = f"tcp://127.0.0.1:{free_ports()}"
+    zmuled.start("--endpoint", tcp)
+    assert zmuled.process is not None
+    seed = random.randrange(1_000_000)
+    print("seed", seed)
+    Ordeal(zmuled.process.pid, [zmuled.endpoint, tcp], seed).run(ATTACKS)
+    assert zmuled.stop() == 0
+    assert "Traceback" not in zmuled.output()

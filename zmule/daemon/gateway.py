@@ -30,7 +30,7 @@ import zmq
 from zmq.utils.monitor import recv_monitor_message
 
 from zmule import process
-from zmule.connection import DONTWAIT, READ, Socket, events_of
+from zmule.connection import DONTWAIT, READ, Socket, events_of, notice_cuts
 from zmule.core.effects import Note
 from zmule.core.events import Event, FrameReceived, FrameRejected, Peer, PeersVanished, StrangerSpoke
 from zmule.core.frames import Broadcast, Frame, Hello, Reset, Welcome
@@ -103,7 +103,7 @@ class Gateway:
         self._monitors = [socket.get_monitor_socket(MONITORED) for socket in (self.router, self._publisher)]
         for socket in (self.router, self._publisher):
             socket.linger = 0
-            socket.setsockopt(zmq.HEARTBEAT_IVL, 0)
+            notice_cuts(socket)
             socket.setsockopt(zmq.HANDSHAKE_IVL, HANDSHAKE_MS)
         self.router.setsockopt(zmq.MAXMSGSIZE, longest_put(max_message))
         self.router.setsockopt(zmq.ROUTER_MANDATORY, 1)
@@ -140,10 +140,6 @@ class Gateway:
         """Bind the ROUTER and the PUB to each pair of endpoints; return them as bound."""
         bound = []
         for endpoint, publish in pairs:
-            for socket, name in ((self.router, endpoint), (self._publisher, publish)):
-                beat = 5000 if name.startswith("tcp:") else 0
-                socket.setsockopt(zmq.HEARTBEAT_IVL, beat)
-                socket.setsockopt(zmq.HEARTBEAT_TIMEOUT, 3 * beat)
             bound.append((holding.bind(self.router, endpoint), holding.bind(self._publisher, publish)))
             self._read_monitors()
         return tuple(bound)
@@ -240,7 +236,9 @@ class Gateway:
         if peer in self._peers or peer in self._leaving:
             return peer not in self._cut
         self._read_monitors()
-        descriptor = part.get(zmq.SRCFD)
+        descriptor = source(part)
+        if descriptor is None:
+            return False  # it speaks ZMTP 1 or 2: random bytes often do
         if peer in self._cut or descriptor not in self.door.connections or descriptor in self._descriptors:
             return False  # it is gone, and this was on its way
         self._descriptors[descriptor] = peer
@@ -470,6 +468,14 @@ class Gateway:
             monitor.close(linger=0)
             socket.close(linger=0)
         self.door.close()
+
+
+def source(part: zmq.Frame) -> int | None:
+    """Return over which descriptor a message has come, if libzmq says so: of peers that speak ZMTP 3."""
+    try:
+        return part.get(zmq.SRCFD)
+    except zmq.ZMQError:
+        return None
 
 
 def _unread(descriptor: int) -> int:
