@@ -44,6 +44,13 @@ def set_mule(mule: Mule | None) -> None:
     _mule = mule
 
 
+@atexit.register
+def _close_mule() -> None:
+    """Acknowledge what the program had last. Registered before all else, and so done after all else."""
+    if _mule is not None:
+        _mule.close()
+
+
 def mule() -> Mule:
     """Return the mule that this process is.
 

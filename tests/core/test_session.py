@@ -369,7 +369,7 @@ def test_what_comes_after_a_farewell_is_for_others() -> None:
     waiter = Waiter(DIRECT)
     box.wait(waiter)
     box.receive(deliver("a"), 0.0)
-    assert waiter.delivery is None
+    assert list(box.waiters) == [waiter]
     assert box.next(DIRECT) is None
 
 

@@ -317,9 +317,8 @@ def test_a_mule_that_hears_no_broadcast_gets_every_signal(zmuled: Zmuled) -> Non
         for raised in range(30):
             client.signal(17)
             if raised == 10:
-                with mule._mutex:  # the SUB socket goes, and stays away
-                    mule._inbox.publish = ()
-                    mule._receiver.ring()
+                # the SUB socket goes, and stays away
+                mule._receiver.do(lambda: setattr(mule._inbox, "publish", ()))
                 wait_until(lambda: mule._receiver._broadcasts is None, "the cut")
         for _ in range(30):
             assert mule.signal_wait(timeout=20) == 17

@@ -17,7 +17,7 @@ from zmule.compat.translate import as_bytes
 from zmule.core.frames import DIRECT, FARM, SIGNAL
 from zmule.core.inbox import Delivery
 from zmule.core.queues import source_of
-from zmule.mules.mule import Mule
+from zmule.mules.mule import Mule, as_delivery
 
 
 def serve(mule: Mule) -> NoReturn:
@@ -26,7 +26,8 @@ def serve(mule: Mule) -> NoReturn:
     if not _hooks():
         mule.settle()
     while True:
-        delivery = mule.receive_any(SIGNAL | (DIRECT | FARM if _hooks() else 0), None)
+        sources = SIGNAL | (DIRECT | FARM if _hooks() else 0)
+        delivery = mule.receive(sources, None, as_delivery, handle=0)
         assert delivery is not None
         if source_of(delivery.queue) == SIGNAL:
             mule.run(delivery)

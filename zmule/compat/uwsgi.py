@@ -334,10 +334,15 @@ def stop() -> bool:
 
 def _receive(mule: Any, sources: int, timeout: float) -> bytes | None:
     try:
-        arrival = mule.receive(sources, None if timeout < 0 else timeout, interruptible=True)
+        message: bytes | None = mule.receive(
+            sources,
+            None if timeout < 0 else timeout,
+            lambda arrival: as_bytes(arrival[1]),
+            interruptible=True,
+        )
     except Interrupted:
         return None
-    return as_bytes(arrival[1]) if arrival is not None else None
+    return message
 
 
 def _send(send: Callable[[], bool]) -> bool:

@@ -12,10 +12,10 @@ the buffer is dropped, and acknowledgements of it are not sent.
 from __future__ import annotations
 
 from collections import Counter, deque
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from contextlib import suppress
 from dataclasses import dataclass
-from itertools import islice, repeat
+from itertools import repeat
 from math import inf
 from typing import Any, NamedTuple
 
@@ -94,12 +94,20 @@ class Delivery(NamedTuple):
 
 
 class Hand:
-    """What one thread is working on, or `TAKING` while it looks for something, and since when."""
+    """What one thread is working on, and since when.
 
-    __slots__ = ("arrival", "since")
+    Attributes:
+        arrival: the message; `TAKING` while the thread looks for one.
+        peeked: the message that it is about to take, or has just taken, out of a buffer.
+        verdict: the delay, and whether to make a dead letter of it, if it has come to nothing.
+    """
+
+    __slots__ = ("arrival", "peeked", "since", "verdict")
 
     def __init__(self) -> None:
         self.arrival: Arrival | None = None
+        self.peeked: Arrival | None = None
+        self.verdict: tuple[float | None, bool] | None = None
         self.since = 0.0
 
 
@@ -107,16 +115,15 @@ TAKING: Arrival = (0, b"", Lot(0, "", 0, 0, None))
 
 
 class Waiter:
-    """A blocked thread: the source bits it waits for, and what it was given. The shell wakes it up."""
+    """A blocked thread, and the source bits it waits for. The shell wakes it up."""
 
-    __slots__ = ("bits", "delivery")
+    __slots__ = ("bits",)
 
     def __init__(self, bits: int) -> None:
         self.bits = bits
-        self.delivery: Delivery | None = None
 
     def wake(self) -> None:
-        """Called when `delivery` has been set."""
+        """Called when there is something for the thread in the buffers, or nothing to be waited for."""
 
 
 class Inbox(Link):
@@ -159,10 +166,10 @@ class Inbox(Link):
         self._pid, self._token = pid, token
         self._buffers: dict[str, deque[Arrival]] = {}
         self._sources: dict[int, list[deque[Arrival]]] = {}
-        self._waiters: dict[Waiter, None] = {}
+        self.waiters: dict[Waiter, None] = {}
         self.acks: deque[int] = deque()
-        self._nacks: dict[tuple[float | None, bool], list[int]] = {}
-        self._returns: list[int] = []
+        self._nacks: deque[tuple[int, int, float | None, bool]] = deque()
+        self._returns: deque[tuple[int, int]] = deque()
         self._recalled = False
         self._received = dict.fromkeys(SOURCES, 0)
         self.news = False
@@ -178,54 +185,114 @@ class Inbox(Link):
 
     # What the mule's threads do.
 
-    def advance(self, hand: Hand, bits: int) -> Arrival | None:
-        """Acknowledge what a hand has finished, and let it start on the next buffered message, if any.
+    # Down to `give_back` they may be called by any thread, beside the one that does the rest: each step is a
+    # single operation of a deque's or of an attribute's. A signal's handler may come between any two, look at
+    # the hand, use it for something of its own, or raise: `put_down` then makes it good.
 
-        The one method that needs no mutex: each step is a single operation of a deque's. A signal's handler
-        may look at the hand between any two, and find it at work, or raise: then `put_down` makes it good.
+    def advance(self, hand: Hand, bits: int) -> Arrival | None:
+        """Be done with what a hand had, and let it start on the next buffered message, if any.
+
         The time is that of the last exchange: near enough, and the clock costs.
         """
         last = hand.arrival
-        if last is None:
-            hand.since = self._now
-            hand.arrival = TAKING
+        if last is None or last is TAKING:
             self.news = True
+        elif hand.verdict is not None:
+            self.give_up(hand)
         elif last[2].epoch == self.epoch:
             self.acks.append(last[0])
+        hand.arrival = TAKING
+        hand.since = self._now
         for buffer in self._sources.get(bits, ()):
             if buffer:
                 try:
-                    hand.since = self._now
-                    hand.arrival = buffer[0]
-                    hand.arrival = arrival = buffer.popleft()
-                    return arrival
+                    hand.peeked = buffer[0]
+                    arrival = buffer.popleft()
                 except IndexError:  # another thread was quicker
                     continue
-        hand.arrival = None
+                if hand.arrival is not TAKING:  # a get of a handler's, which is over
+                    self.done(hand)
+                hand.arrival = arrival
+                hand.peeked = None
+                return arrival
+        hand.arrival = hand.peeked = None
         return None
 
     def put_down(self, hand: Hand, last: Arrival | None) -> None:
         """Undo what a hand has taken since it held `last`: nobody has seen it."""
+        arrival, peeked = hand.arrival, hand.peeked
+        if arrival is not last or arrival is TAKING:
+            hand.arrival = hand.peeked = None
+            unseen = peeked if arrival is TAKING else arrival
+            if unseen is not None and not self._elsewhere(unseen):
+                self.give_back(unseen)
+
+    def done(self, hand: Hand) -> bool:
+        """Acknowledge what a hand has; return whether that was anything."""
+        return self._empty(hand, self.finish)
+
+    def give_up(self, hand: Hand) -> bool:
+        """Let what a hand has be delivered again, as its verdict says; return whether it had anything."""
+        delay, dead = hand.verdict or (None, False)
+        had = self._empty(hand, lambda arrival: self.fail(arrival, delay=delay, dead=dead))
+        hand.verdict = None
+        return had
+
+    def end(self, hand: Hand, *, failed: bool) -> bool:
+        """Its thread is no more, and has failed or not; return whether it had a message."""
+        if hand.arrival is TAKING:
+            self.put_down(hand, None)
+        return self.give_up(hand) if failed or hand.verdict else self.done(hand)
+
+    def _empty(self, hand: Hand, how: Callable[[Arrival], None]) -> bool:
         arrival = hand.arrival
-        if arrival is not last:
-            hand.arrival = None
-            if arrival and arrival is not TAKING and not self._buffered(arrival):
-                self.give_back(arrival)
+        if arrival is None or arrival is TAKING:
+            return False
+        how(arrival)  # first: to say it twice does no harm
+        hand.arrival = None
+        return True
+
+    def finish(self, arrival: Arrival) -> None:
+        """The work is done: acknowledge the message."""
+        id, _, lot = arrival
+        if lot.epoch == self.epoch:
+            self.acks.append(id)
+            self.news = True
+
+    def fail(self, arrival: Arrival, *, delay: float | None = None, dead: bool = False) -> None:
+        """The work came to nothing: let the message be delivered again.
+
+        Args:
+            arrival: the message.
+            delay: after how many seconds, None for the broker's own pause.
+            dead: whether to make a dead letter of it instead.
+        """
+        self._nacks.append((arrival[2].epoch, arrival[0], delay, dead))
+        self.news = True
+
+    def give_back(self, arrival: Arrival) -> None:
+        """Nobody will work on a message that a thread was given."""
+        self._returns.append((arrival[2].epoch, arrival[0]))
+        self.news = True
 
     def wait(self, waiter: Waiter, *, probe: bool = False) -> None:
-        """Give the thread a buffered message, or let it wait for the next.
+        """Let a thread wait, and wake it up when there is something for it: now, if that is so already.
 
         With `probe` it is woken up, too, when the broker has been asked and has nothing for it.
         """
-        waiter.delivery = self.next(waiter.bits)
         self._settled = self._settled or bool(self.program)
-        if waiter.delivery is None:
-            self._waiters[waiter] = None
-            if probe:
-                self._probe += 1
-                self._probes[self._probe] = waiter
-                self._unprobed.append(self._probe)
+        self.waiters[waiter] = None
         self.news = True
+        if any(self._sources.get(waiter.bits, ())):
+            self._wake(waiter)
+        elif probe:
+            self._probe += 1
+            self._probes[self._probe] = waiter
+            self._unprobed.append(self._probe)
+
+    def _wake(self, waiter: Waiter) -> None:
+        del self.waiters[waiter]
+        waiter.wake()
 
     def next(self, bits: int) -> Delivery | None:
         """Return the next buffered message from these sources, if there is one."""
@@ -236,34 +303,8 @@ class Inbox(Link):
 
     def leave(self, waiter: Waiter) -> None:
         """The thread waits no longer."""
-        if waiter in self._waiters:
-            del self._waiters[waiter]
-            self.news = True
-
-    def give_back(self, arrival: Arrival) -> None:
-        """Nobody will work on a message that a thread was given."""
-        id, _, lot = arrival
-        if lot.epoch == self.epoch:
-            self._returns.append(id)
-            self.news = True
-
-    def finish(self, arrival: Arrival) -> None:
-        """The work is done: acknowledge the message."""
-        self._drop(arrival, self.acks)
-
-    def fail(self, arrival: Arrival, *, delay: float | None = None, dead: bool = False) -> None:
-        """The work came to nothing: let the message be delivered again.
-
-        Args:
-            delay: after how many seconds, None for the broker's own pause.
-            dead: whether to make a dead letter of it instead.
-        """
-        self._drop(arrival, self._nacks.setdefault((delay, dead), []))
-
-    def _drop(self, arrival: Arrival, ids: deque[int] | list[int]) -> None:
-        id, _, lot = arrival
-        if lot.epoch == self.epoch:
-            ids.append(id)
+        if waiter in self.waiters:
+            del self.waiters[waiter]
             self.news = True
 
     def ask(self, what: str, *arguments: Any) -> int:
@@ -335,7 +376,8 @@ class Inbox(Link):
             for bits in range(1, EVERY_SOURCE + 1)
         }
         self.acks.clear()
-        self._nacks, self._returns = {}, []
+        self._nacks.clear()
+        self._returns.clear()
         self._received = dict.fromkeys(SOURCES, 0)
         self._settled_said = self._left = False
         self._unprobed = list(self._probes)
@@ -358,7 +400,6 @@ class Inbox(Link):
             self._left = True
         else:
             frames += self._turn(now)
-        self._nacks, self._returns = {}, []
         self._recalled = False
         return frames
 
@@ -367,17 +408,25 @@ class Inbox(Link):
         return [SIGNAL_BUFFER, STRAY_QUEUE, mule_queue(self.number), ANY, *map(farm_queue, self.farms)]
 
     def _failures(self) -> list[Frame]:
-        return [Nack(self.epoch, tuple(ids), *how) for how, ids in self._nacks.items()]
+        how: dict[tuple[float | None, bool], list[int]] = {}
+        for epoch, id, delay, dead in taken(self._nacks, len(self._nacks)):
+            if epoch == self.epoch:
+                how.setdefault((delay, dead), []).append(id)
+        return [Nack(self.epoch, tuple(ids), delay, dead) for (delay, dead), ids in how.items()]
+
+    def _given_back(self) -> tuple[int, ...]:
+        returns = taken(self._returns, len(self._returns))
+        return tuple(id for epoch, id in returns if epoch == self.epoch)
 
     def _turn(self, now: float) -> list[Frame]:
         """Return what there is to tell, in the order in which it has to be known."""
         frames: list[Frame] = []
         if self._returns or self._recalled:
-            frames.append(Return(self.epoch, tuple(self._returns)))
+            frames.append(Return(self.epoch, self._given_back()))
         frames.append(self._report())
         if self._settled and not self._settled_said:
             self._settled_said = True
-            if not (self.program and self._waiters):  # of which the report has told
+            if not (self.program and self.waiters):  # of which the report has told
                 frames.append(Settled(self.epoch))
         frames.extend(Ping(number, self.busy(now)) for number in self._unprobed)
         self._unprobed.clear()
@@ -385,13 +434,13 @@ class Inbox(Link):
 
     def _bye(self) -> Bye:
         self._give_back(inf)
-        return Bye(self.epoch, self._finished(), tuple(self._returns), tuple(self._received.values()))
+        return Bye(self.epoch, self._finished(), self._given_back(), tuple(self._received.values()))
 
     def _finished(self) -> tuple[int, ...]:
         return tuple(taken(self.acks, len(self.acks)))
 
     def _report(self) -> Report:
-        waits = Counter(waiter.bits for waiter in self._waiters)
+        waits = Counter(waiter.bits for waiter in self.waiters)
         return Report(
             self.epoch,
             self._finished(),
@@ -435,37 +484,36 @@ class Inbox(Link):
             raise ProtocolError(f"Deliver: this mule does not read {parcel.queue!r}")
         self._received[source] += len(parcel.ids)
         lot = Lot(self.epoch, parcel.queue, source, parcel.attempt, parcel.headers)
-        arrivals = zip(parcel.ids, parcel.bodies, repeat(lot), strict=False)
-        given = 0
-        while self._waiters and (waiter := self._match(source)) is not None:
-            arrival = next(arrivals, None)
-            if arrival is None:
+        buffer.extend(zip(parcel.ids, parcel.bodies, repeat(lot), strict=False))
+        for _ in parcel.ids:
+            waiter = self._match(source) if self.waiters else None
+            if waiter is None:
+                self.news = True
                 return
-            del self._waiters[waiter]
-            waiter.delivery = Delivery(*arrival)
-            waiter.wake()
-            given += 1
-        buffer.extend(arrivals)
-        self.news = self.news or given < len(parcel.ids)
+            self._wake(waiter)
 
     def _match(self, source: int) -> Waiter | None:
         """Return the thread that has waited longest among the least choosy-to-spare: those that wait for
         this source and for the fewest others."""
-        able = [waiter for waiter in self._waiters if waiter.bits & source]
+        able = [waiter for waiter in self.waiters if waiter.bits & source]
         return min(able, key=lambda waiter: waiter.bits.bit_count(), default=None)
 
     def _unstarted(self) -> int:
         return sum(map(len, self._buffers.values()))
 
-    def _buffered(self, arrival: Arrival) -> bool:
-        return any(each is arrival for buffer in self._buffers.values() for each in islice(buffer, 1))
+    def _elsewhere(self, arrival: Arrival) -> bool:
+        """Whether a message that a thread was about to take is in its buffer yet, or another thread's."""
+        buffers = self._sources.get(arrival[2].source, ())
+        return any(buffer[0] is arrival for buffer in buffers if buffer) or any(
+            hand.arrival is arrival or hand.peeked is arrival for hand in list(self.hands)
+        )
 
     def _give_back(self, most: float) -> None:
         self._recalled = self.news = True
         for buffer in reversed(self._buffers.values()):
             with suppress(IndexError):  # when it is empty
                 while len(self._returns) < most:
-                    self._returns.append(buffer.pop()[0])
+                    self._returns.append((self.epoch, buffer.pop()[0]))
 
 
 def _texts(value: Any) -> bool:

@@ -6,33 +6,44 @@ raised or the process was killed, is delivered again.
 
 Signals and calls come the same way, to threads that are in a get, and are dealt with there: the get goes
 on when their handler has run.
+
+The program's threads hold no lock here. What belongs to the receiver they have it do; what they do themselves
+are single steps, after each of which a handler of an operating system signal may use the mule for something
+else, or raise.
 """
 
 from __future__ import annotations
 
 import os
 import signal
-import socket
+import sys
 import threading
 from collections.abc import Callable, Iterable
+from functools import partial
+from operator import itemgetter
 from time import monotonic
-from types import TracebackType
-from typing import Any, Self, cast
+from types import FrameType, TracebackType
+from typing import Any, NoReturn, Self, TypeVar, cast
 
 from zmule import process
-from zmule.core.frames import SIGNAL, STRAY
-from zmule.core.inbox import Arrival, Delivery, Inbox, Waiter
+from zmule.core.frames import SIGNAL, STRAY, Body
+from zmule.core.inbox import Arrival, Delivery, Inbox
 from zmule.core.wire import MAX_SECONDS
 from zmule.endpoints import check_endpoint, default_endpoint
 from zmule.errors import BrokerUnavailable, MuleStopped, ZmuleError, from_code
+from zmule.mules import ending
 from zmule.mules.hands import Hands, ThreadHand
+from zmule.mules.naps import Getter, Nap, Watch
 from zmule.mules.receiver import Receiver
 from zmule.mules.signals import Handlers
+from zmule.mules.takeover import Takeover
+
+T = TypeVar("T")
 
 ANSWER_SECONDS = 10.0
 FAREWELL_SECONDS = 2.0
 MANY_ACKS = 500
-"""So many are reported by the thread that finishes the last of them; fewer a moment later."""
+"""So many are reported at once; fewer a moment later."""
 
 HANDLED = SIGNAL | STRAY
 """What comes from there is not for the program, but for its handlers."""
@@ -40,39 +51,7 @@ HANDLED = SIGNAL | STRAY
 LOOK_SECONDS = 1.0
 """Most that a get with timeout 0 waits for the broker to say that there is nothing."""
 
-
-class _Waiter(Waiter):
-    """A waiter whose thread sleeps on a lock.
-
-    Attributes:
-        woken: whether there is a reason to wait no longer.
-    """
-
-    __slots__ = ("interrupted", "interruptible", "lock", "main", "thread", "woken")
-
-    def __init__(self, bits: int, interruptible: bool) -> None:
-        super().__init__(bits)
-        self.interruptible = interruptible
-        self.interrupted = self.woken = False
-        self.thread = threading.current_thread()
-        self.main = self.thread is threading.main_thread()
-        self.lock = threading.Lock()
-        self.lock.acquire()
-
-    def wake(self) -> None:
-        self.woken = True
-        self.nudge()
-
-    def nudge(self) -> None:
-        """Have the thread run for a moment, and so the handlers of signals, if it is the main thread."""
-        if self.lock.locked():
-            self.lock.release()
-
-    def sleep(self, timeout: float) -> None:
-        """Sleep until woken, so many seconds at most; -1: for as long as it takes."""
-        end = monotonic() + timeout
-        while self.lock.acquire(timeout=timeout) and not self.woken:
-            timeout = timeout if timeout < 0 else max(0.0, end - monotonic())
+BODY: Callable[[Arrival], Body] = itemgetter(1)
 
 
 class Interrupted(Exception):
@@ -83,7 +62,8 @@ class Engine:
     """A process that a broker delivers to.
 
     Registers at once, and again after every loss of the connection, with pauses that grow. Used by any
-    number of threads. In a forked child it is unusable: the registered one is the parent.
+    number of threads, and by handlers in the middle of them. In a forked child it is unusable: the registered
+    one is the parent.
 
     Args: those of `Mule`, and `role`, which is `mule` or `worker`, and `token`, the secret of a mule that
         `zmuled` has started.
@@ -108,46 +88,51 @@ class Engine:
         self.endpoint = endpoint or default_endpoint(os.environ)
         check_endpoint(self.endpoint)
         self._pid = os.getpid()
-        self._mutex = threading.Lock()
-        self._moved = threading.Condition(self._mutex)
-        self._waiters: set[_Waiter] = set()
+        self._watches: list[Watch] = []
         self._supervised = bool(token)
-        self._stopping = False
-        self._inside = 0
-        self._stop_signal = 0
-        self._told = False
-        self._closed = False
+        self._takeover: Takeover | None = None
+        self._stop_signal = self._came = 0
+        self._stopping = self._halted = self._signalled = self._kicked = False
+        self._told = self._ended = self._closed = False
         self._inbox = Inbox(
             os.urandom(16), number=number, farms=farms, program=program, pid=self._pid, token=token, role=role
         )
         self.handlers = Handlers()
-        self._hands = Hands(self._inbox, self._mutex, lambda: self._receiver.ring())
-        self._own = self._hands.local  # here, as `_take` saves what it can
-        self._receiver = Receiver(self.endpoint, self._inbox, self._mutex, self._notice)
+        self._hands = Hands(self._inbox, lambda action: self._receiver.do(action))
+        self._own = self._hands.local  # here, as a get saves what it can
+        self._receiver = Receiver(self.endpoint, self._inbox, self._notice)
         process.register(self)
+        self._receiver.start()
         self._register(timeout)
 
     def _register(self, timeout: float | None) -> None:
-        with self._mutex:
-            registered = self._moved.wait_for(lambda: self._inbox.epoch or self._inbox.error, timeout)
-            error = self._inbox.error
-        if not registered or error is not None:
-            self._receiver.close()
+        registered = False
+        try:
+            registered = self._until(lambda: self._inbox.epoch or self._inbox.error, timeout)
+            if self._inbox.error is not None:
+                raise self._inbox.error
+            if not registered:
+                raise BrokerUnavailable(
+                    f"no broker within reach at {self.endpoint} for {timeout:g} s: nobody answers"
+                )
+        except BaseException:
             self._closed = True
-            raise error or BrokerUnavailable(
-                f"no broker within reach at {self.endpoint} for {timeout:g} s: nobody answers"
-            )
+            self._receiver.close()
+            raise
 
     def after_fork(self) -> None:
         """In the child: the mule is the parent, this is none."""
+        self._inbox.lost()
+        self._inbox.hands = set()
+        self._hands = Hands(self._inbox, lambda action: None)
+        self._own = self._hands.local
         if not self._closed:
             self._closed = True
             self._receiver.abandon()
 
     def ack(self) -> None:
         """Acknowledge now the message that this thread got last, instead of at its next get."""
-        with self._mutex:
-            self._finish_last()
+        if self._settle_last():
             self._receiver.ring()
 
     def nack(self, delay: float | None = None, *, dead: bool = False) -> None:
@@ -159,42 +144,47 @@ class Engine:
         """
         if delay is not None and not 0 <= delay <= MAX_SECONDS:
             raise ValueError(f"a delay is a number of seconds from 0 to {MAX_SECONDS:.0f}, not {delay!r}")
-        with self._mutex:
-            self._let_go(lambda arrival: self._inbox.fail(arrival, delay=delay, dead=dead))
-            self._receiver.ring()
+        hand = self._hands.mine()
+        if hand.arrival is not None:
+            hand.verdict = delay, dead
+            self.ack()
+
+    def _settle_last(self) -> bool:
+        hand = self._hands.mine()
+        if hand.verdict is not None:
+            return self._inbox.give_up(hand)
+        return self._inbox.done(hand)
 
     def stop(self) -> None:
         """Take no more messages: gets raise `MuleStopped` as soon as their thread holds none."""
-        with self._mutex:
-            self._stopping = True
-            self._notice()
+        self._stopping = self._halted = True
+        self._receiver.wake()
 
     def close(self) -> None:
         """Acknowledge what this thread and threads that have ended got last, and leave the broker.
 
         What other threads are still working on will be delivered again.
         """
-        self._end(self._finish_last)
+        self._end(self._settle_last)
 
     def abort(self) -> None:
         """Leave the broker without acknowledging what this thread got last: the program has failed."""
         self._end(lambda: None)
 
-    def _end(self, finish: Callable[[], None]) -> None:
+    def _end(self, finish: Callable[[], object]) -> None:
         if self._closed or self._pid != os.getpid():
             return
         self._told = True
-        with self._mutex:
-            finish()
-            self._hands.sweep()
-            self._stopping = True
-            self._inbox.bid_farewell()
-            self._notice()
-            self._receiver.exchange()
-            self._moved.wait_for(self._left, FAREWELL_SECONDS)
-            self._closed = True
-            self._notice()
+        finish()
+        self._stopping = self._halted = True
+        self._receiver.do(self._say_goodbye)
+        self._until(self._left, FAREWELL_SECONDS)
         self._receiver.close()
+        self._closed = True
+
+    def _say_goodbye(self) -> None:
+        self._hands.sweep()
+        self._inbox.bid_farewell()
 
     def _left(self) -> bool:
         """Return whether the broker has noted the farewell, or there is none to note it."""
@@ -213,16 +203,28 @@ class Engine:
 
     # What the runner calls.
 
+    def own_process(self, stop_signal: int = signal.SIGTERM) -> None:
+        """Have the process be this mule's: signals stop it, and so does a get that is not to come back.
+
+        To be called once, in the main thread. SIGTERM, SIGINT and `stop_signal`, by which `zmuled` stops it,
+        stop the mule; handlers of the program's end interruptible gets.
+        """
+        self._stop_signal = stop_signal
+        self._takeover = Takeover({signal.SIGTERM, signal.SIGINT, stop_signal}, self._on_signal)
+        self._receiver.listen(self._takeover.alarm, self._interrupt)
+
+    def end(self) -> None:
+        """The program has ended: nothing is raised in the main thread any more."""
+        self._ended = self._told = True
+
     def settle(self) -> None:
         """Tell the broker that the application is loaded."""
-        with self._mutex:
-            self._inbox.settle()
-            self._receiver.exchange()
+        self._receiver.do(self._inbox.settle)
 
     @property
     def stopping(self) -> bool:
         """Whether the mule is to end."""
-        return self._stopping
+        return self._halted
 
     def has_waited(self) -> bool:
         """Return whether any thread has ever waited for something: what the mule runs is loaded then."""
@@ -230,8 +232,8 @@ class Engine:
 
     def working(self) -> int:
         """Return how many threads are working on a message."""
-        with self._mutex:
-            return self._hands.still_at_work()
+        self._until(lambda: True, ANSWER_SECONDS)  # has those noticed that have ended
+        return self._hands.at_work()
 
     def ask(self, what: str, *arguments: Any) -> Any:
         """Ask the broker; return its answer.
@@ -240,15 +242,17 @@ class Engine:
             ZmuleError: the broker refuses, and why.
             BrokerUnavailable: it does not answer.
         """
-        with self._mutex:
-            questions, request = self._inbox.questions, self._inbox.ask(what, *arguments)
-            self._receiver.exchange()
-            self._moved.wait_for(lambda: questions.answered(request) or self._inbox.error, ANSWER_SECONDS)
-            if not questions.answered(request):
-                questions.withdraw(request)
+        question = _Question(self._inbox, what, arguments)
+        self._receiver.do(question.put)
+        try:
+            if not self._until(lambda: question.answered() or self._inbox.error, ANSWER_SECONDS):
                 text = f"no answer to {what!r} from {self.endpoint} in {ANSWER_SECONDS:g} s"
-                raise self._inbox.error or BrokerUnavailable(text)
-            answer = questions.answer(request)
+                raise BrokerUnavailable(text)
+        finally:
+            self._receiver.do(question.withdraw)
+        if question.error is not None or not question.over:
+            raise question.error or self._inbox.error or ZmuleError("the mule was closed meanwhile")
+        answer = question.answer
         if answer is None:
             raise ZmuleError("the mule was closed meanwhile")
         if answer.code:
@@ -261,52 +265,85 @@ class Engine:
         return self._supervised and self._pid == os.getpid()
 
     def set_deadline(self, seconds: float) -> None:
-        """Have this process killed by `zmuled`, which has started it, in so many seconds; 0: not any more."""
-        with self._mutex:
-            self._inbox.tell("set_deadline", seconds)
-            self._receiver.exchange()
+        """Have this process killed by `zmuled`, which has started it, in so many seconds; 0: not any more.
+
+        Returns when that is said: what follows may never let another thread run.
+        """
+        self._receiver.do(partial(self._inbox.tell, "set_deadline", seconds))
+        self._until(lambda: True, ANSWER_SECONDS)
 
     def want(self, what: str, *arguments: Any) -> None:
         """Ask, and have the same asked at every registration to come. Errors are those of `ask`."""
         self.ask(what, *arguments)
-        with self._mutex:
-            self._inbox.want(what, *arguments)
+        self._receiver.do(partial(self._inbox.want, what, *arguments))
 
     def unwant(self, what: str, *arguments: Any) -> None:
         """Have it asked no more; `arguments` may be just the first ones."""
-        with self._mutex:
-            self._inbox.unwant(what, *arguments)
+        self._receiver.do(partial(self._inbox.unwant, what, *arguments))
 
-    def receive(self, sources: int, timeout: float | None, *, interruptible: bool = False) -> Arrival | None:
+    def receive(
+        self,
+        sources: int,
+        timeout: float | None,
+        read: Callable[[Arrival], T],
+        *,
+        interruptible: bool = False,
+        handle: int = HANDLED,
+    ) -> T | None:
         """Wait for a message from the sources (bits of `core.frames`); what the gets are made of.
 
-        Acknowledges what this thread got before. Signals and calls are dealt with on the way.
+        Acknowledges what this thread got before. If this raises, nobody has seen the message: so what is made
+        of it is made in here.
+
+        Args:
+            sources: where it may come from.
+            timeout: seconds to wait, 0 to look only, None for ever.
+            read: what to make of it.
+            interruptible: whether to raise `Interrupted`.
+            handle: what is not for the caller: signals and calls are dealt with on the way.
 
         Raises:
-            Interrupted: the program's handler of an operating system signal has run, and `interruptible`.
+            Interrupted: the program's handler of an operating system signal has run.
         """
-        arrival = self._take(sources)
-        if arrival is None or arrival[2].source & HANDLED:
-            arrival = self._receive(arrival, sources, timeout, interruptible)
-        return arrival
+        try:
+            hand: ThreadHand = self._own.hand
+        except AttributeError:
+            hand = self._hands.mine()
+        last = hand.arrival
+        try:
+            inbox, receiver = self._inbox, self._receiver
+            arrival = inbox.advance(hand, 0 if self._halted else sources)
+            if arrival is None or arrival[2].source & handle:
+                arrival = self._go_on(hand, arrival, sources, timeout, interruptible, handle)
+            elif len(inbox.acks) >= MANY_ACKS:
+                receiver.hurry()
+            elif not receiver.awake:
+                receiver.ring()
+            return None if arrival is None else read(arrival)
+        except BaseException:
+            self._inbox.put_down(hand, last)
+            self._receiver.wake()
+            raise
 
-    def _receive(
-        self, arrival: Arrival | None, sources: int, timeout: float | None, interruptible: bool
+    def _go_on(
+        self,
+        hand: ThreadHand,
+        arrival: Arrival | None,
+        sources: int,
+        timeout: float | None,
+        interruptible: bool,
+        handle: int,
     ) -> Arrival | None:
-        """Deal with signals and calls, and wait, until there is a message. Without the mutex."""
+        """Deal with signals and calls, and wait, until there is a message."""
         end = None if timeout is None else monotonic() + timeout
         while True:
-            arrival = arrival or self._wait(sources, timeout, interruptible)
-            if arrival is None or not arrival[2].source & HANDLED:
+            if arrival is None:
+                arrival = self._wait(hand, sources, timeout, interruptible)
+            if arrival is None or not arrival[2].source & handle:
                 return arrival
             self.run(Delivery(*arrival))
             timeout = None if end is None else max(0.0, end - monotonic())
-            arrival = self._take(sources)
-
-    def receive_any(self, sources: int, timeout: float | None) -> Delivery | None:
-        """Wait for a message, signal or call; return it as it came. Otherwise as `receive`."""
-        arrival = self._take(sources) or self._wait(sources, timeout, False)
-        return arrival and Delivery(*arrival)
+            arrival = self._inbox.advance(hand, 0 if self._halted else sources)
 
     def run(self, delivery: Delivery) -> int | None:
         """Run what a signal or call asks for, and acknowledge it; return the signal's number.
@@ -318,155 +355,210 @@ class Engine:
         finally:
             self.ack()
 
-    def _take(self, sources: int) -> Arrival | None:
-        """Acknowledge what this thread got before, and return the next message if it is at hand.
+    def _wait(
+        self, hand: ThreadHand, sources: int, timeout: float | None, interruptible: bool
+    ) -> Arrival | None:
+        """Sleep until there is a message in the buffers, and take it; None if the time is over.
 
-        Without the mutex, which costs a third of what the rest does: a mule with much to do comes here
-        for each message.
+        Another thread may be quicker to take what this one was woken up for.
         """
-        try:
-            hand: ThreadHand = self._own.hand
-        except AttributeError:
-            hand = self._hands.add()
-        inbox, receiver, last = self._inbox, self._receiver, hand.arrival
-        try:
-            arrival = inbox.advance(hand, 0 if self._stopping else sources)
-            if arrival is None:
-                with self._mutex:
-                    self._moved.notify_all()
-            elif len(inbox.acks) >= MANY_ACKS:
-                with self._mutex:
-                    receiver.exchange()
-            elif not receiver.awake:
-                with self._mutex:
-                    receiver.ring()
-            return arrival
-        except BaseException:  # a signal's handler has raised
-            with self._mutex:
-                inbox.put_down(hand, last)
-                receiver.ring()
-            raise
-
-    def _wait(self, sources: int, timeout: float | None, interruptible: bool) -> Arrival | None:
-        """Wait for a message. Without the mutex."""
-        waiter = _Waiter(sources, interruptible)
-        self._inside += waiter.main
-        try:
-            return self._sleep(waiter, timeout)
-        finally:
-            self._inside -= waiter.main
-
-    def take_signals(self) -> None:
-        """Have SIGTERM and SIGINT stop the mule, and handlers of the program's end interruptible gets.
-
-        To be called once, in the main thread.
-        """
-        for number in (signal.SIGTERM, signal.SIGINT):
-            signal.signal(number, self._on_signal)
-        alarm, wakeup = socket.socketpair()
-        for end in (alarm, wakeup):
-            end.setblocking(False)
-        signal.set_wakeup_fd(wakeup.detach(), warn_on_full_buffer=False)
-        self._receiver.listen(alarm, self._interrupt)
-
-    # Inside. What begins with an underscore is called with the mutex held, unless it says otherwise.
-
-    def _on_signal(self, number: int, _frame: object) -> None:
-        """Stop: here and now if nobody works on anything, else when the last one has finished.
-
-        Runs in the main thread, between any two of its instructions, and so must not take the mutex. A
-        second signal does not wait for the work.
-        """
-        again, self._stop_signal = self._stop_signal == number, number
-        self._stopping = True
-        self._receiver.wake()
-        if self._hands.at_work():
-            if again:
-                signal.signal(number, signal.SIG_DFL)
-                signal.raise_signal(number)
-        elif not self._inside and not self._told:
-            self._told = True
-            raise MuleStopped(0)
-
-    def _sleep(self, waiter: _Waiter, timeout: float | None) -> Arrival | None:
-        # Without the mutex.
-        raised = True
-        try:
-            with self._mutex:
-                self._stay_or_stop()
-                self._inbox.wait(waiter, probe=timeout == 0)
-                self._waiters.add(waiter)
-                self._receiver.exchange()
-            if waiter.delivery is None:
-                waiter.sleep(_lock_timeout(timeout))
-            raised = False
-        finally:
-            with self._mutex:
-                self._waiters.discard(waiter)
-                self._inbox.leave(waiter)
-                if waiter.delivery is not None and raised:  # a KeyboardInterrupt: nobody has seen it
-                    self._inbox.give_back(waiter.delivery)
-                elif waiter.delivery is not None:
-                    hand: ThreadHand = self._own.hand
-                    hand.since = monotonic()
-                    hand.arrival = waiter.delivery
-                if self._inbox.news:
-                    self._receiver.ring()
-        if waiter.delivery is None:
-            with self._mutex:
-                self._stay_or_stop()
-            if waiter.interrupted:
+        end = None if timeout is None else monotonic() + timeout
+        probe = timeout == 0
+        while True:
+            self._check(hand)
+            nap = Nap(interruptible=interruptible)
+            getter = Getter(sources, nap)
+            self._receiver.do(partial(self._inbox.wait, getter, probe=probe))
+            try:
+                if not self._receiver.over:
+                    nap.sleep(LOOK_SECONDS if probe else _lock_timeout(end))
+            finally:
+                self._receiver.do(partial(self._inbox.leave, getter))
+            if nap.interrupted:
                 raise Interrupted
-        return waiter.delivery
+            arrival = self._inbox.advance(hand, 0 if self._halted else sources)
+            if arrival is not None or probe or (end is not None and monotonic() >= end):
+                if arrival is None:
+                    self._check(hand)
+                return arrival
 
-    def _interrupt(self, signals: bytes) -> None:
-        """Have the main thread run handlers: the system may have chosen another thread, which does not."""
-        of_program = any(signal.getsignal(number) != self._on_signal for number in signals)
-        for waiter in self._waiters:
-            if waiter.main and waiter.interruptible and of_program:
-                waiter.interrupted = True
-                waiter.wake()
-            elif waiter.main:
-                waiter.nudge()
-
-    def _stay_or_stop(self) -> None:
+    def _check(self, hand: ThreadHand) -> None:
         """Raise if this thread shall get no message: the mule is ending, or is none any more.
 
         The main thread is told to end only after the others have finished their work, since its end is
-        that of the process.
+        that of the process. Whoever has been told and asks again has not understood: he never comes back.
         """
         if self._pid != os.getpid():
             raise ZmuleError(f"this process is a fork of mule {self._inbox.number}, not that mule")
-        if self._stopping and threading.current_thread() is threading.main_thread():
-            self._moved.wait_for(lambda: self._closed or not self._hands.still_at_work())
-        if self._stopping or self._closed:
-            self._told = self._told or threading.current_thread() is threading.main_thread()
-            raise MuleStopped(0)
+        if self._receiver.is_current():
+            raise ZmuleError("a finalizer cannot get messages")
+        main = hand.thread is threading.main_thread()
+        if self._stops(main):
+            if main and not self._closed:
+                self._until(lambda: not self._hands.at_work(hand), None)
+            self._tell(hand, main, MuleStopped(0))
         if self._inbox.error is not None:
-            raise self._inbox.error
+            self._tell(hand, main, self._inbox.error)
 
-    def _finish_last(self) -> None:
-        self._let_go(self._inbox.finish)
+    def _stops(self, main: bool) -> bool:
+        """Return whether a thread's gets are over.
 
-    def _let_go(self, how: Callable[[Arrival], None]) -> None:
-        if self._hands.let_go(how):
-            self._moved.notify_all()
+        A program that handles the stop signal itself is told by that: its main thread ends when it likes, or
+        at the first get after its handler has run.
+        """
+        if self._stopping or self._closed:
+            return True
+        if not self._halted or not main or self._takeover is None:
+            return self._halted
+        return self._signalled or self._takeover.ours(self._stop_signal)
+
+    def _tell(self, hand: ThreadHand, main: bool, news: BaseException) -> NoReturn:
+        ends = self._takeover is not None and not (main and self._ended)
+        if ends and (hand.told or (main and self._told)):
+            self._stay(hand, main, 0 if isinstance(news, MuleStopped) else 1)
+        hand.told = True
+        self._told = self._told or main
+        raise news
+
+    def _stay(self, hand: ThreadHand, main: bool, status: int) -> NoReturn:
+        """Never come back: the process ends meanwhile, and if this is the main thread, by it."""
+        hand.parked = True
+        if main:
+            self.end()
+            if status:
+                self.abort()
+            ending.leave(status)
+        self._receiver.wake()
+        while True:
+            Nap().sleep(-1)
+
+    # Inside.
+
+    def _until(self, condition: Callable[[], object], timeout: float | None) -> bool:
+        """Sleep until the condition holds, which the receiver looks at after each of its turns."""
+        if self._pid != os.getpid():
+            raise ZmuleError(f"this process is a fork of mule {self._inbox.number}, not that mule")
+        if self._receiver.is_current():
+            raise ZmuleError("a finalizer cannot wait for the broker")
+        nap = Nap()
+        self._receiver.do(partial(self._watches.append, Watch(condition, nap)))
+        if self._receiver.over:
+            return bool(condition())
+        nap.sleep(-1 if timeout is None else min(timeout, threading.TIMEOUT_MAX))
+        return nap.woken
+
+    def _on_signal(self, number: int, frame: FrameType | None) -> None:
+        """Stop: here and now if nobody works on anything, else when the last one has finished.
+
+        Runs in the main thread, between any two of its instructions. However often it comes, it is one stop:
+        to a group it is sent twice. Without a `zmuled` to end its mercy, a second Ctrl-C does not wait.
+        """
+        assert self._takeover is not None
+        if self._pid != os.getpid():
+            self._takeover.pass_on(number)
+            return
+        again = number == self._came == signal.SIGINT and not self._kicked and not self._supervised
+        self._came, self._kicked = number, False
+        self._stopping = self._halted = True
+        self._receiver.wake()
+        if self._ended:
+            if self._hands.only_parked():
+                ending.cut_off(0)
+        elif again and self._hands.at_work():
+            signal.signal(number, signal.SIG_DFL)
+            signal.raise_signal(number)
+        elif not (self._told or self._takeover.forking or _waits(frame) or self._hands.at_work()):
+            self._told = True
+            raise MuleStopped(0)
+
+    def _interrupt(self, signals: bytes) -> None:
+        """Have the main thread run handlers: the system may have chosen another thread, which does not."""
+        assert self._takeover is not None
+        of_program = [number for number in signals if not self._takeover.ours(number)]
+        self._signalled = self._signalled or self._stop_signal in of_program
+        for nap in self._naps():
+            if nap.main and nap.interruptible and of_program:
+                nap.interrupted = True
+                nap.wake()
+            elif nap.main:
+                nap.nudge()
+
+    def _naps(self) -> list[Nap]:
+        sleepers: list[Getter | Watch] = [*cast(list[Getter], list(self._inbox.waiters)), *self._watches]
+        return [nap for sleeper in sleepers if (nap := sleeper.nap()) is not None]
 
     def _notice(self) -> None:
-        """Something happened that a thread may wait for."""
+        """Something happened that a thread may wait for. By the receiver."""
         self._hands.sweep()
         if self._supervised and self._inbox.stop_asked:
-            self._stopping = True
-        if self._stopping or self._closed or self._inbox.error is not None:
-            for waiter in self._waiters:
-                waiter.wake()
-            if self._stop_signal and not (self._hands.at_work() or self._inside or self._told):
-                signal.pthread_kill(cast(int, threading.main_thread().ident), self._stop_signal)
-        self._moved.notify_all()
+            self._halted = True
+        over = self._receiver.over or self._closed
+        for getter in cast(list[Getter], list(self._inbox.waiters)):
+            nap = getter.nap()
+            if nap is None:
+                self._inbox.leave(getter)
+            elif over or self._inbox.error is not None or self._stops(nap.main):
+                nap.wake()
+        for watch in list(self._watches):
+            nap = watch.nap()
+            if nap is None or over or watch.condition():
+                self._watches.remove(watch)
+                if nap is not None:
+                    nap.wake()
+        if self._takeover is not None and (self._came or self._ended):
+            self._kick(self._takeover)
+
+    def _kick(self, takeover: Takeover) -> None:
+        """Have the main thread run its handler once more, now that nobody works any more."""
+        main = cast(int, threading.main_thread().ident)
+        if self._ended:
+            due = self._hands.only_parked()
+        else:
+            due = not (self._told or self._hands.at_work() or _waits(sys._current_frames().get(main)))
+        number = next(filter(takeover.ours, (self._came, signal.SIGTERM, signal.SIGINT)), 0)
+        if due and number:
+            self._kicked = True
+            signal.pthread_kill(main, number)
 
 
-def _lock_timeout(timeout: float | None) -> float:
-    """Return the timeout of a lock for that of a get: a look (0) ends when the broker has answered it."""
-    if timeout is None:
-        return -1
-    return min(timeout or LOOK_SECONDS, threading.TIMEOUT_MAX)
+class _Question:
+    """A question to the broker, put and answered in the receiver."""
+
+    def __init__(self, inbox: Inbox, what: str, arguments: tuple[Any, ...]) -> None:
+        self._inbox = inbox
+        self._question = what, *arguments
+        self._request = 0
+        self.over = False
+        self.answer: Any = None
+        self.error: Exception | None = None
+
+    def put(self) -> None:
+        try:
+            self._request = self._inbox.ask(*self._question)
+        except Exception as error:  # the caller's fault
+            self.error = error
+
+    def answered(self) -> bool:
+        if self._request and not self.over and self._inbox.questions.answered(self._request):
+            self.answer, self.over = self._inbox.questions.answer(self._request), True
+        return self.over or self.error is not None
+
+    def withdraw(self) -> None:
+        if not self.over:
+            self._inbox.questions.withdraw(self._request)
+
+
+_WAITING = {Engine._wait.__code__, Engine._stay.__code__}
+
+
+def _waits(frame: FrameType | None) -> bool:
+    """Whether a thread that is in this frame is waiting in a get, and so told there."""
+    while frame is not None:
+        if frame.f_code in _WAITING:
+            return True
+        frame = frame.f_back
+    return False
+
+
+def _lock_timeout(end: float | None) -> float:
+    return -1 if end is None else min(max(0.0, end - monotonic()), threading.TIMEOUT_MAX)

@@ -12,81 +12,77 @@ import weakref
 from collections.abc import Callable
 from typing import cast
 
-from zmule.core.inbox import Arrival, Hand, Inbox
+from zmule.core.inbox import Hand, Inbox
 
 
 class ThreadHand(Hand):
-    """The hand of a thread."""
+    """The hand of a thread.
 
-    __slots__ = ("thread",)
+    Attributes:
+        told: whether the thread has been told that there is nothing to get any more.
+        parked: whether it has asked again, and waits for the end of the process.
+    """
+
+    __slots__ = ("parked", "thread", "told")
 
     def __init__(self, thread: threading.Thread) -> None:
         super().__init__()
         self.thread = thread
+        self.told = self.parked = False
 
 
 class Hands:
-    """The hands of a mule's threads. What does not say otherwise needs the mutex held.
+    """The hands of a mule's threads.
 
     Args:
         inbox: where they take messages from.
-        mutex: guards the inbox.
-        gave_up: called, with the mutex held, when what a thread had was given up on.
+        soon: has the receiver do something.
 
     Attributes:
         local: has the `hand` of each thread that has ever got a message.
     """
 
-    def __init__(self, inbox: Inbox, mutex: threading.Lock, gave_up: Callable[[], None]) -> None:
+    def __init__(self, inbox: Inbox, soon: Callable[[Callable[[], object]], None]) -> None:
         self.local = threading.local()
         self._inbox = inbox
-        self._mutex = mutex
-        self._gave_up = gave_up
+        self._soon = soon
         _all.add(self)
 
-    def add(self) -> ThreadHand:
-        """Note that this thread is one that gets messages; return its hand. Without the mutex."""
-        hand = self.local.hand = ThreadHand(threading.current_thread())
-        with self._mutex:
+    def mine(self) -> ThreadHand:
+        """Return this thread's hand."""
+        hand: ThreadHand | None = getattr(self.local, "hand", None)
+        if hand is None:
+            hand = ThreadHand(threading.current_thread())
             self._inbox.hands.add(hand)
+            self.local.hand = hand
         return hand
 
-    def at_work(self) -> int:
-        """Return how many are at work. The mutex is not needed."""
-        return sum(hand.arrival is not None for hand in list(self._inbox.hands))
+    def at_work(self, but: Hand | None = None) -> int:
+        """Return how many are at work, but for one that does not count."""
+        return sum(hand.arrival is not None and hand is not but for hand in list(self._inbox.hands))
 
-    def still_at_work(self) -> int:
-        """Return how many are at work, and settle first what threads that have ended were working on."""
-        self.sweep()
-        return self.at_work()
-
-    def let_go(self, how: Callable[[Arrival], None]) -> bool:
-        """Be done, in this way, with what this thread got last; return whether there was anything."""
-        hand: ThreadHand | None = getattr(self.local, "hand", None)
-        return hand is not None and _empty(hand, how)
+    def only_parked(self) -> bool:
+        """Return whether the interpreter would wait for parked threads only, and for ever."""
+        parked = {hand.thread for hand in cast(set[ThreadHand], set(self._inbox.hands)) if hand.parked}
+        left = {thread for thread in threading.enumerate() if not thread.daemon}
+        return bool(parked) and left <= parked | {threading.main_thread()}
 
     def sweep(self) -> None:
-        """Settle what threads that have ended were working on."""
+        """Settle what threads that have ended were working on. By the receiver."""
         hands = cast(set[ThreadHand], self._inbox.hands)
-        for hand in [hand for hand in hands if not hand.thread.is_alive()]:
-            hands.remove(hand)
+        for hand in [hand for hand in list(hands) if not hand.thread.is_alive()]:
+            hands.discard(hand)
             failed = hand.thread in _failures or threading.excepthook is not _note_failure
-            _empty(hand, self._inbox.fail if failed else self._inbox.finish)
+            self._inbox.end(hand, failed=failed)
 
     def thread_failed(self, thread: threading.Thread) -> None:
-        """Give up on what a thread was working on that an exception has ended. Without the mutex."""
-        with self._mutex:
-            for hand in cast(set[ThreadHand], self._inbox.hands):
-                if hand.thread is thread and _empty(hand, self._inbox.fail):
-                    self._gave_up()
+        """Give up on what a thread was working on that an exception has ended."""
+        self._soon(lambda: self._give_up(thread))
 
-
-def _empty(hand: Hand, how: Callable[[Arrival], None]) -> bool:
-    if hand.arrival is None:
-        return False
-    arrival, hand.arrival = hand.arrival, None
-    how(arrival)
-    return True
+    def _give_up(self, thread: threading.Thread) -> None:
+        for hand in cast(set[ThreadHand], set(self._inbox.hands)):
+            if hand.thread is thread:
+                self._inbox.end(hand, failed=True)
 
 
 _all: weakref.WeakSet[Hands] = weakref.WeakSet()

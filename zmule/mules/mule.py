@@ -7,10 +7,10 @@ import time
 from collections.abc import Callable, Iterator
 
 from zmule.core.frames import DIRECT, FARM, SIGNAL, STRAY, Body, Headers
-from zmule.core.inbox import Delivery
+from zmule.core.inbox import Arrival, Delivery
 from zmule.core.questions import expect
 from zmule.core.queues import check_signal
-from zmule.mules.engine import HANDLED, Engine
+from zmule.mules.engine import BODY, Engine
 from zmule.mules.signals import Handler
 
 
@@ -26,11 +26,17 @@ class Message:
 
     __slots__ = ("attempt", "body", "headers", "queue")
 
-    def __init__(self, delivery: Delivery) -> None:
+    def __init__(self, arrival: Arrival) -> None:
+        delivery = Delivery(*arrival)
         self.body: Body = delivery.body
         self.attempt = delivery.attempt
         self.queue = delivery.queue
         self.headers: Headers = delivery.headers or {}
+
+
+def as_delivery(arrival: Arrival) -> Delivery:
+    """Return a message as it came, with names."""
+    return Delivery(*arrival)
 
 
 EVERY_MESSAGE = DIRECT | FARM | SIGNAL
@@ -110,7 +116,7 @@ class SignalRunner(Engine):
         end = None if timeout is None else time.monotonic() + timeout
         while True:
             left = None if end is None else max(0.0, end - time.monotonic())
-            delivery = self.receive_any(SIGNAL | STRAY, left)
+            delivery = self.receive(SIGNAL | STRAY, left, as_delivery, handle=0)
             if delivery is None:
                 return None
             received = self.run(delivery)
@@ -253,18 +259,14 @@ class Mule(SignalRunner):
             ZmuleError: the mule is closed, or the broker does not take it any longer.
         """
         sources = EVERY_MESSAGE if farms and signals else _sources(farms, signals)
-        arrival = self._take(sources)  # as in `receive`, one call less
-        if arrival is None or arrival[2].source & HANDLED:
-            arrival = self._receive(arrival, sources, timeout, False)
-        return arrival[1] if arrival else None
+        return self.receive(sources, timeout, BODY)
 
     def farm_get_msg(self, timeout: float | None = None) -> Body | None:
         """Wait for a message to one of the mule's farms. Stands for `uwsgi.farm_get_msg`.
 
         Otherwise as `get_msg`.
         """
-        arrival = self.receive(FARM, timeout)
-        return arrival[1] if arrival else None
+        return self.receive(FARM, timeout, BODY)
 
     @contextlib.contextmanager
     def message(self, timeout: float | None = None, *, farms: bool = True) -> Iterator[Message | None]:
@@ -272,11 +274,13 @@ class Mule(SignalRunner):
 
         Args, and what it gives besides a `Message`: as `get_msg`.
         """
-        arrival = self.receive(_sources(farms, signals=True), timeout)
+        hand = self._hands.mine()
+        last = hand.arrival
         try:
-            yield Message(Delivery(*arrival)) if arrival else None
+            yield self.receive(_sources(farms, signals=True), timeout, Message)
         except BaseException:
-            self.nack()
+            if hand.arrival is not last:
+                self.nack()
             raise
         self.ack()
 
@@ -303,9 +307,7 @@ class Worker(SignalRunner):
     def inherit(self, former: Worker) -> None:
         """Handle and want what the worker did that a parent process was before it forked."""
         self.handlers = former.handlers
-        with self._mutex:
-            self._inbox.inherit(former._inbox)
-            self._receiver.ring()
+        self._receiver.do(lambda: self._inbox.inherit(former._inbox))
 
 
 def _sources(farms: bool, signals: bool) -> int:

@@ -1,9 +1,10 @@
 """The thread behind a mule: it polls the sockets, so that heartbeats and messages never wait for the program.
 
-It shares an inbox with the program's threads, under one mutex, and never runs code of the program's. A thread
-that has something to say that cannot wait says it itself, by `exchange`. For what can wait a moment it rings:
-so what comes up within `LINGER_SECONDS` leaves as one frame, and a thread that runs through tiny messages is
-not disturbed for each.
+It alone has the session and the sockets, and never runs code of the program's. The program's threads have it
+do what they want of them, and hold nothing meanwhile: so a handler of an operating system signal may do the
+same in the middle of it, or raise, at any instruction. For what can wait a moment they ring: what comes up
+within `LINGER_SECONDS` leaves as one frame, and a thread that runs through tiny messages is not disturbed for
+each.
 """
 
 from __future__ import annotations
@@ -11,8 +12,8 @@ from __future__ import annotations
 import socket
 import threading
 import time
+from collections import deque
 from collections.abc import Callable
-from math import inf
 from typing import cast
 from urllib.parse import urlsplit
 
@@ -33,19 +34,19 @@ class Receiver:
 
     Args:
         endpoint: the broker's endpoint.
-        inbox: the session; touched only with `mutex` held.
-        mutex: guards the inbox against the program's threads.
-        changed: called, with the mutex held, after anything has happened that a thread may wait for.
+        inbox: the session; but for what it says otherwise, touched only by this thread.
+        changed: called by this thread after anything has happened that a thread may wait for.
+
+    Attributes:
+        awake: whether it looks soon whether there is something to say.
+        over: whether it does nothing any more.
     """
 
-    def __init__(
-        self, endpoint: str, inbox: Inbox, mutex: threading.Lock, changed: Callable[[], None]
-    ) -> None:
+    def __init__(self, endpoint: str, inbox: Inbox, changed: Callable[[], None]) -> None:
         self._inbox = inbox
-        self._mutex = mutex
         self._changed = changed
-        self._closing = self._urgent = False
-        self._wakes_at = inf
+        self._actions: deque[Callable[[], object]] = deque()
+        self._closing = self._urgent = self.over = False
         self.awake = True
         self._connection = Connection(endpoint, inbox, monitored=True)
         self._broadcasts: Socket | None = None
@@ -56,46 +57,47 @@ class Receiver:
         self._interrupted: Callable[[bytes], None] = lambda _: None
         self._bell = Bell()
         self._thread = threading.Thread(target=self._run, name="zmule-receiver", daemon=True)
+
+    def start(self) -> None:
+        """Start the thread."""
         self._thread.start()
 
     def ring(self) -> None:
-        """Have what the inbox has to say said soon, if that is not under way. With the mutex held."""
+        """Have what the inbox has to say said soon, if that is not under way."""
         if not self.awake:
             self.awake = True
             self._bell.ring()
 
-    def exchange(self) -> None:
-        """Say what the inbox has to say, and take in what has come. By any thread, with the mutex held."""
-        now = time.monotonic()
-        try:
-            if self._connection.exchange(now):
-                self._changed()
-        except ZmuleError as error:
-            self._inbox.error = error
-            self._changed()
-        except BaseException:
-            self.wake()
-            raise
-        welcomed = self._inbox.publish is not self._pairs  # of which `_follow` must know
-        if welcomed or self._connection.next_deadline(now) < self._wakes_at:
+    def hurry(self) -> None:
+        """Have it said now, if that is not under way."""
+        if not self._urgent:
             self.wake()
 
     def wake(self) -> None:
-        """Have the thread look around now. The mutex is not needed: for signal handlers, too."""
+        """Have the thread look around now: for signal handlers, too."""
         self._urgent = True
         self._bell.ring()
 
+    def do(self, action: Callable[[], object]) -> None:
+        """Have the thread do something with the inbox, now. What it raises would end the mule."""
+        self._actions.append(action)
+        self.wake()
+
     def listen(self, alarm: socket.socket, interrupted: Callable[[bytes], None]) -> None:
-        """Call `interrupted`, with the mutex held, with what can be read from `alarm`."""
+        """Call `interrupted`, in the thread, with what can be read from `alarm`."""
         self._interrupted, self._alarm = interrupted, alarm
         self.wake()
 
+    def is_current(self) -> bool:
+        """Return whether this is the thread: the collector runs finalizers of the program's anywhere."""
+        return threading.current_thread() is self._thread
+
     def close(self) -> None:
-        """End the thread and close the sockets."""
+        """End the thread, which closes the sockets."""
         self._closing = True
         self.wake()
-        self._thread.join()
-        with self._mutex:
+        if not self.is_current():
+            self._thread.join()
             self._bell.close()
 
     def abandon(self) -> None:
@@ -111,43 +113,43 @@ class Receiver:
                 wait = self._turn(ready)
                 ready = self._poll(wait)
         except ZmuleError as error:  # nothing a retry would mend: whoever waits is told
-            self._fail(error)
+            self._inbox.error = error
         except Exception as error:
-            self._fail(ZmuleError(f"the receiver thread has failed: {error!r}"))
+            self._inbox.error = ZmuleError(f"the receiver thread has failed: {error!r}")
             raise
         finally:
-            with self._mutex:  # the program's threads may be in an `exchange`
-                self._connection.close()
+            self._connection.close()
             self._unsubscribe()
-
-    def _fail(self, error: ZmuleError) -> None:
-        with self._mutex:
-            self._inbox.error = error
+            self.over = True
+            self._act()
             self._changed()
+
+    def _act(self) -> None:
+        while self._actions:
+            self._actions.popleft()()
 
     def _turn(self, ready: set[int]) -> float:
         """Deal with what has happened; return for how many seconds there is nothing to do."""
         now = time.monotonic()
-        with self._mutex:
-            self.awake = self._urgent = False
-            if self._connection.cuts in ready and self._connection.was_cut():
-                # A socket made anew, since the old one takes frames for a moment yet, and loses them.
-                self._connection.exchange(now)
-                self._inbox.disconnected(now)
-                self._connection.close()
-            woken = self._connection.descriptor in ready
-            self._connection.renew(now)
-            self._connection.exchange(now, woken=woken)
-            if self._descriptor in ready:
-                self._listen()
-            if self._alarm is not None and self._alarm.fileno() in ready:
-                self._interrupted(self._alarm.recv(4096))
-            self._follow()
-            if self._inbox.error is not None:
-                raise self._inbox.error
-            self._changed()
-            self._wakes_at = self._connection.next_deadline(now)
-            return self._wakes_at - now
+        self.awake = self._urgent = False
+        if self._connection.cuts in ready and self._connection.was_cut():
+            # A socket made anew, since the old one takes frames for a moment yet, and loses them.
+            self._connection.exchange(now)
+            self._inbox.disconnected(now)
+            self._connection.close()
+        woken = self._connection.descriptor in ready
+        self._connection.renew(now)
+        self._act()
+        self._connection.exchange(now, woken=woken)
+        if self._descriptor in ready:
+            self._listen()
+        if self._alarm is not None and self._alarm.fileno() in ready:
+            self._interrupted(self._alarm.recv(4096))
+        self._follow()
+        if self._inbox.error is not None:
+            raise self._inbox.error
+        self._changed()
+        return self._connection.next_deadline(now) - now
 
     def _poll(self, wait: float) -> set[int]:
         """Wait until something has happened; if it is only news that can wait, a moment longer."""

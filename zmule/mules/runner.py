@@ -7,6 +7,7 @@ program ends decides about the message in hand: a clean end acknowledges it, any
 
 from __future__ import annotations
 
+import contextlib
 import ctypes
 import fcntl
 import importlib
@@ -14,7 +15,6 @@ import os
 import resource
 import signal
 import sys
-import threading
 import traceback
 import types
 from collections.abc import Callable, Sequence
@@ -54,28 +54,29 @@ def main(arguments: Sequence[str] | None = None) -> NoReturn:
     run(mule, application(more[0] if more else None, mule) if program == "--app" else load(program))
 
 
-def run(mule: Mule, program: Callable[[], object]) -> NoReturn:
-    """Run a program as the mule, in this process, to its end; then end the process."""
+def run(mule: Mule, program: Callable[[], object], stop_signal: int = signal.SIGTERM) -> NoReturn:
+    """Run a program as the mule, in this process, to its end; then end the process as the interpreter does.
+
+    So threads and executors are waited for, and what is to run at the exit runs, as without us. The last
+    thing then is that the mule closes: see `zmule.current`.
+    """
     compat.install()
     current.set_mule(mule)
-    mule.take_signals()
-    try:
+    mule.own_process(stop_signal)
+    status = 0
+    with contextlib.suppress(MuleStopped):  # the signal came as the program was ending by itself
         status = outcome(program)
-    except MuleStopped:  # the signal came as the program was ending by itself
-        status = 0
-    if status == 0:
-        mule.close()
-    else:
+    mule.end()
+    if status != 0:
         mule.abort()
     sys.exit(status)
 
 
 def outcome(program: Callable[[], object]) -> int:
-    """Run a program and its threads to their end; return the exit status."""
+    """Run a program to its end; return the exit status."""
     try:
         program()
     except SystemExit as end:
-        join_threads()
         return exit_status(end)
     except ZmuleError as error:
         print(f"zmule: {error}", file=sys.stderr)
@@ -83,7 +84,6 @@ def outcome(program: Callable[[], object]) -> int:
     except BaseException:
         traceback.print_exc()
         return 1
-    join_threads()
     return 0
 
 
@@ -149,13 +149,6 @@ def import_module(name: str) -> types.ModuleType:
 def make_importable(*folders: str) -> None:
     """Put folders at the front of the import path, once."""
     sys.path[:0] = [folder for folder in dict.fromkeys(folders) if folder not in sys.path]
-
-
-def join_threads() -> None:
-    """Wait for the program's threads, as the interpreter does before it ends."""
-    for thread in threading.enumerate():
-        if thread is not threading.current_thread() and not thread.daemon:
-            thread.join()
 
 
 def exit_status(end: SystemExit) -> int:

@@ -26,7 +26,7 @@ from zmule.core.frames import SIGNAL
 from zmule.core.queues import check_signal
 from zmule.endpoints import default_endpoint
 from zmule.errors import BrokerUnavailable, MuleStopped, ZmuleError
-from zmule.mules.mule import Worker
+from zmule.mules.mule import Worker, as_delivery
 
 PATIENCE = 5.0
 HELPED = ("multiprocessing", "subprocess", "pty")
@@ -56,7 +56,7 @@ class ServingWorker(Worker):
                 return
 
     def _serve_one(self) -> None:
-        delivery = self.receive_any(SIGNAL, None)
+        delivery = self.receive(SIGNAL, None, as_delivery, handle=0)
         number = self.run(delivery) if delivery is not None else None
         if number is not None:
             with self._changed:

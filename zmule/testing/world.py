@@ -186,8 +186,6 @@ class SimThread:
             self.finish()
             self.waiter = SimWaiter(self, sources)
             self.mule.inbox.wait(self.waiter, probe=look)
-            if self.waiter.delivery is not None:
-                self.wake()
 
     def time_out(self) -> None:
         """Give up the get."""
@@ -214,7 +212,7 @@ class SimThread:
 
     def wake(self) -> None:
         """Go on with what the get has brought, if anything."""
-        self.delivery = self.waiter.delivery if self.waiter else None
+        self.delivery = self.mule.inbox.next(self.waiter.bits) if self.waiter else None
         self.time_out()
         if self.delivery is not None:
             self.mule.world.start(self.delivery, self.mule)
