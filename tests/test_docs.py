@@ -148,8 +148,8 @@ def test_public_names() -> None:
 KINDS = [zmule.Client, zmule.Mule, zmule.Worker, zmule.Lock, zmule.Message]
 INNER = {
     *("claim_of", "drop_lock", "post_no_more"),
-    *("acquire_lock", "after_fork", "ask", "inherit", "receive", "receive_any", "release_lock", "run"),
-    *("has_waited", "register_from", "settle", "take_signals", "unwant", "want"),
+    *("acquire_lock", "after_fork", "ask", "inherit", "receive", "release_lock", "run"),
+    *("has_waited", "register_from", "settle", "end", "own_process", "unwant", "want"),
 }
 """Methods that the modules of zmule call of each other."""
 
