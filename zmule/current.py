@@ -6,6 +6,7 @@ that is no mule is a worker as soon as it does what only mules and workers do: s
 
 from __future__ import annotations
 
+import atexit
 import sys
 import threading
 from typing import TYPE_CHECKING

@@ -43,8 +43,8 @@ class Reader:
 def accounted(zmuled: Zmuled) -> int:
     """How many are done, or in the queue for somebody else."""
     status = zmuled.status()
-    acked: int = status["totals"]["acked"]
-    return acked + sum(queue["ready"] + queue["delayed"] for queue in status["queues"].values())
+    waiting = sum(queue["ready"] + queue["delayed"] for queue in status["queues"].values())
+    return int(status["totals"]["acked"] + waiting)
 
 
 CALLS: dict[str, Callable[[Reader], object]] = {

@@ -21,12 +21,14 @@ import zmq
 
 from zmule import process
 from zmule.addresses import to_connect
-from zmule.connection import Bell, Connection, Socket, drain, poll
+from zmule.connection import Bell, Connection, Socket, TooManyFiles, drain, poll
 from zmule.core.inbox import Inbox
 from zmule.core.wire import decode
 from zmule.errors import ProtocolError, ZmuleError
 
 LINGER_SECONDS = 0.001
+RETRY_SECONDS = 1.0
+"""When to try again for want of descriptors."""
 
 
 class Receiver:
@@ -110,7 +112,10 @@ class Receiver:
         ready: set[int] = set()
         try:
             while not self._closing:
-                wait = self._turn(ready)
+                try:
+                    wait = self._turn(ready)
+                except TooManyFiles:
+                    wait = RETRY_SECONDS
                 ready = self._poll(wait)
         except ZmuleError as error:  # nothing a retry would mend: whoever waits is told
             self._inbox.error = error
