@@ -67,7 +67,7 @@ def test_a_reader_that_stands_still_slows_down_who_prints_and_nobody_else(
     zmuled.start("--mule=floods.py", "--mule=counts.py", stdout=stalled.writing)
     pid = zmuled.mule(1)["pid"]
     wait_until(lambda: _printed(pid) > FULL, "the flood")
-    client = zmuled.client()
+    client = zmuled.client(timeout=PATIENCE)
     for number in range(100):
         client.mule_msg(str(number), 2)
     zmuled.wait_for_acks(99)
@@ -86,7 +86,7 @@ def _printed(pid: int) -> int:
 def test_a_stop_ends_though_nobody_reads_the_log(zmuled: Zmuled, stalled: Stalled, second: bool) -> None:
     zmuled.program("counts.py", COUNTS)
     zmuled.start("--mule=counts.py", ready=False, stdout=stalled.writing, stderr=stalled.writing)
-    client = zmuled.client()
+    client = zmuled.client(timeout=PATIENCE)
     client.mule_msg("1000", 1)
     wait_until((zmuled.folder / "done").exists)
     assert zmuled.process is not None
@@ -134,7 +134,7 @@ def test_closed_standard_streams_become_no_sockets(zmuled: Zmuled) -> None:
     zmuled.program("prints.py", "import zmule\nwhile True: print(zmule.get_msg(), flush=True)")
     wrapper = ["sh", "-c", 'exec "$@" <&- >&- 2>&-', "sh"]
     zmuled.start("--mule=prints.py", wrapper=wrapper, ready=False)
-    client = zmuled.client()
+    client = zmuled.client(timeout=PATIENCE)
     for number in range(20):
         client.mule_msg(str(number), 1)
     zmuled.wait_for_acks(19)
