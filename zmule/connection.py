@@ -19,6 +19,7 @@ from zmule.addresses import to_connect
 from zmule.core.session import Link
 from zmule.core.wire import decode, encode
 from zmule.errors import BrokerUnavailable
+from zmule.trust import check_socket
 
 Socket = zmq.Socket[bytes]
 
@@ -291,7 +292,10 @@ def connect(endpoint: str) -> Socket:
     Raises:
         TooManyFiles: too few descriptors are left.
         BrokerUnavailable: the endpoint is not one that can be connected to.
+        NotPermitted: the socket may be another user's.
     """
+    if endpoint.startswith("ipc:"):
+        check_socket(endpoint, os.environ)
     need_descriptors(DESCRIPTORS)
     socket: Socket | None = None
     try:

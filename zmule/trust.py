@@ -13,12 +13,16 @@ from __future__ import annotations
 
 import os
 import stat
-from collections.abc import Iterator, Set
+from collections.abc import Iterator, Mapping, Set
 from pathlib import Path
+
+from zmule.errors import ConfigError, NotPermitted
 
 ROOT = 0
 MOST_LINKS = 40
 VARIABLE = "ZMULE_TRUST_FOLDERS"
+YES = ("1", "true", "yes", "on")
+BROKER_USER = "ZMULE_BROKER_USER"
 
 
 class Untrusted(Exception):
@@ -44,6 +48,55 @@ def check_way(path: Path, trusted: Set[int]) -> None:
             raise Untrusted(f"{step} belongs to {user_name(found.st_uid)}")
         if stat.S_ISDIR(found.st_mode) and is_open(found) and not found.st_mode & stat.S_ISVTX:
             raise Untrusted(f"others may replace files in {step}")
+
+
+def check_socket(endpoint: str, environ: Mapping[str, str]) -> None:
+    """Make sure that a broker's socket is a broker's whom we may trust with messages.
+
+    It has to belong to this user, to root, or to the user whom `ZMULE_BROKER_USER` names, and so has the way
+    to it. Nothing is said about a socket that is not there.
+
+    Args:
+        endpoint: one of ipc.
+        environ: the environment of the process.
+
+    Raises:
+        NotPermitted: it is somebody else's, or somebody else could put his own in its place.
+        ConfigError: there is no user of that name.
+    """
+    path = Path(endpoint.removeprefix("ipc://"))
+    users = {os.geteuid(), *_broker_users(environ)}
+    try:
+        if environ.get(VARIABLE, "").lower() not in YES:
+            check_way(path, users)
+        owner = path.stat().st_uid
+    except Untrusted as error:
+        raise NotPermitted(
+            f"{endpoint}: {error}: it may be another's broker. If that user runs yours, set {BROKER_USER}"
+        ) from None
+    except OSError:
+        return
+    if owner not in users | {ROOT}:
+        name = user_name(owner).removeprefix("user ")
+        raise NotPermitted(
+            f"{endpoint}: the socket belongs to {name}: it may be another's broker. If it is yours, set"
+            f" {BROKER_USER}={name}"
+        )
+
+
+def _broker_users(environ: Mapping[str, str]) -> set[int]:
+    """Return the number of the user as whom the broker runs, if that is said."""
+    name = environ.get(BROKER_USER, "")
+    if not name:
+        return set()
+    if name.isascii() and name.isdigit():
+        return {int(name)}
+    import pwd
+
+    try:
+        return {pwd.getpwnam(name).pw_uid}
+    except KeyError:
+        raise ConfigError(f"{BROKER_USER}: there is no user {name!r:.80}") from None
 
 
 def is_open(found: os.stat_result) -> bool:

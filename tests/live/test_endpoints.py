@@ -100,6 +100,33 @@ def test_what_stands_in_the_place_of_a_socket_is_left_alone_and_told_once(zmuled
     talk(zmuled.endpoint, "again")
 
 
+def send(endpoint: str, **environ: str) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        [COMMANDS / "zmule-send", "--endpoint", endpoint, "any", "the secret"],
+        env=environ,
+        capture_output=True,
+        text=True,
+        timeout=PATIENCE,
+    )
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root can give a socket away")
+@pytest.mark.parametrize("given", ["", "zmule.sock"])
+def test_nothing_is_sent_to_the_socket_of_another_user(zmuled: Zmuled, given: str) -> None:
+    folder = zmuled.folder / "run"
+    zmuled.endpoint = f"ipc://{folder}/zmule.sock"
+    zmuled.start()
+    assert send(zmuled.endpoint).returncode == 0
+    os.chown(folder / given, 65534, -1)
+    refused = send(zmuled.endpoint)
+    assert refused.returncode == 77
+    assert refused.stderr.count("\n") == 1
+    assert "ZMULE_BROKER_USER" in refused.stderr
+    assert send(zmuled.endpoint, ZMULE_BROKER_USER="65534").returncode == 0
+    assert send(zmuled.endpoint, ZMULE_BROKER_USER="no such user").returncode == 78
+    os.chown(folder / given, 0, -1)
+
+
 @pytest.mark.parametrize("umask", ["0777", "0000"])
 def test_any_umask(zmuled: Zmuled, umask: str) -> None:
     before = os.umask(int(umask, 8))

@@ -16,6 +16,7 @@ from typing import NamedTuple
 
 from zmule.core.greeting import MAX_FARM_NAME, is_farm_name
 from zmule.daemon import settings as declared
+from zmule.daemon.claims import check_claims
 from zmule.daemon.raisers import CronSpec, FilemonSpec, TimerSpec, crons, filemons, timers
 from zmule.daemon.settings import ACK, FARM, MULE, TTL, is_dotted, shown
 from zmule.daemon.sources import (
@@ -131,10 +132,14 @@ def _load(sources: Sources) -> Config:
     endpoints, publish = _endpoints(sources)
     heartbeat, heartbeat_timeout = _heartbeats(sources)
     mules = _mules(sources)
+    store = _store(sources)
+    scripts = {mule.program for mule in mules if mule.program and mule.program.endswith(".py")}
+    files = [("the configuration", sources.path)] if sources.path else []
+    check_claims(endpoints + publish, store, [*files, *((f"mule {path}", path) for path in sorted(scripts))])
     return Config(
         endpoints=endpoints,
         publish=publish,
-        store=_store(sources),
+        store=store,
         insecure=sources.pick(declared.INSECURE).value,
         trust_folders=sources.pick(declared.TRUST_FOLDERS).value,
         app=sources.pick(declared.APP).value,
