@@ -735,3 +735,59 @@ def test_stray_bits_are_for_signal_wait_alone() -> None:
     w.client().send("signal:99", b"")
     w.settle()
     assert run(w, mule) == [99]
+
+
+# What all peers together may ask for.
+
+
+def test_functions_of_a_mule_in_many_farms_are_few() -> None:
+    w = world()
+    mule = w.mule(7, farms=tuple(f"f{number}" for number in range(64)))
+    w.settle()
+    assert mule.pipe is not None
+    for number in range(200):
+        w.receive(mule.pipe, Ask(number + 1, "register_function", (f"f{number}",)))
+    w.turn()
+    codes = [answer.code for answer in w.answers[-200:]]
+    assert codes[:75] == [""] * 75
+    assert codes[75:] == ["wrong-value"] * 125
+    assert len(w.broker.dispatch.queues) < 5200
+
+
+@pytest.mark.parametrize(
+    ("limit", "what", "more"),
+    [
+        ("zmule.core.timers.ENTRIES_OF_ALL", "add_timer", (1000.0,)),
+        ("zmule.core.monitors.MONITORS_OF_ALL", "add_file_monitor", ("/a",)),
+    ],
+)
+def test_all_peers_together_ask_for_no_more_than_may_be(
+    monkeypatch: pytest.MonkeyPatch, limit: str, what: str, more: tuple[object, ...]
+) -> None:
+    monkeypatch.setattr(limit, 3)
+    w = world()
+    clients = [w.client(), w.client()]
+    w.settle()
+    for request, client in enumerate(clients * 3, 1):
+        assert client.pipe is not None
+        w.receive(client.pipe, Ask(request, what, (request, *more)))
+    w.turn()
+    assert sorted(answer.code for answer in w.answers[-6:]) == [""] * 3 + ["wrong-value"] * 3
+    clients[0].kill()
+    w.settle()
+    w.receive(clients[1].pipe, Ask(9, what, (9, *more)))  # type: ignore[arg-type]
+    w.turn()
+    assert w.answers[-1].code == ""
+
+
+def test_all_peers_together_have_no_more_locks_than_may_be(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("zmule.core.locks.CLAIMS_OF_ALL", 2)
+    w = world()
+    clients = [w.client(), w.client(), w.client()]
+    w.settle()
+    for request, client in enumerate(clients, 1):
+        assert client.pipe is not None
+        w.receive(client.pipe, Ask(request, "lock", (f"lock {request}", 1, -1.0, True)))
+    w.turn()
+    assert [answer.code for answer in w.answers[-3:]] == ["", "", "lock-limit"]
+    w.broker.validate()

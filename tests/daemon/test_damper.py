@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from zmule.daemon.damper import MOST, Damper
+from zmule.daemon.damper import MOST, MOST_KINDS, Damper
 
 
 def damper() -> tuple[Damper, list[tuple[str, str]]]:
@@ -46,3 +46,12 @@ def test_a_flood_drowns_nothing_else() -> None:
     ]
     notes.close()
     assert written[-1] == ("warning", "noise: 80 more like it within 1 s")
+
+
+def test_kinds_without_end_are_told_apart_no_more() -> None:
+    written: list[tuple[str, str]] = []
+    damper = Damper(lambda level, text: written.append((level, text)))
+    for number in range(3 * MOST_KINDS):
+        damper.note("info", f"{'x' * number} has gone", 0.0)
+    assert len(written) == MOST_KINDS + MOST
+    assert len(damper._begun) == MOST_KINDS + 1

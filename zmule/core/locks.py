@@ -23,6 +23,7 @@ from zmule.core.deadlines import Deadlines
 
 NAME_LENGTH = 200
 CLAIMS_PER_PEER = 1000
+CLAIMS_OF_ALL = 200_000
 
 LockName = int | str
 
@@ -100,6 +101,7 @@ class Locks:
         self._numbered = numbered
         self._locks: dict[LockName, _Lock] = {number: _Lock(number) for number in range(numbered + 1)}
         self._claims: dict[bytes, dict[Key, _Claim]] = {}
+        self._count = 0
         self._deadlines: Deadlines[_Claim] = Deadlines()
 
     def acquire(
@@ -131,6 +133,7 @@ class Locks:
         claim = _Claim(owner, request, lock)
         self._locks[name] = lock
         self._claims.setdefault(owner.peer, {})[claim.key] = claim
+        self._count += 1
         if lock.holder is None:
             return [self._grant(lock, claim)]
         lock.waiting[owner] = claim
@@ -231,6 +234,8 @@ class Locks:
             return "deadlock", f"deadlock: this thread waits for lock {name!r} already"
         if len(claims) >= CLAIMS_PER_PEER:
             return "lock-limit", f"a process can hold and wait for {CLAIMS_PER_PEER} locks"
+        if self._count >= CLAIMS_OF_ALL:
+            return "lock-limit", f"all processes together can hold and wait for {CLAIMS_OF_ALL} locks"
         return None
 
     def _grant(self, lock: _Lock, claim: _Claim) -> Granted:
@@ -244,6 +249,7 @@ class Locks:
         """Take a claim off the books; if it held its lock, grant it to the next in line."""
         lock, peer = claim.lock, claim.owner.peer
         del self._claims[peer][claim.key]
+        self._count -= 1
         if not self._claims[peer]:
             del self._claims[peer]
         if claim.token is None:
@@ -274,6 +280,7 @@ class Locks:
             claims = [*filter(None, [lock.holder]), *lock.waiting.values()]
             assert all(claim.lock is lock for claim in claims)
             found += claims
+        assert self._count == sum(map(len, self._claims.values())), "the claims are miscounted"
         booked = [claim for claims in self._claims.values() for claim in claims.values()]
         assert set(found) == set(booked)
         assert len(found) == len(booked)

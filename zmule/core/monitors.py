@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Hashable
 
 MONITORS_PER_ASKER = 10_000
+MONITORS_OF_ALL = 50_000
 
 
 class _Monitor:
@@ -34,6 +35,7 @@ class Monitors:
     def __init__(self) -> None:
         self._paths: dict[str, _Path] = {}
         self._asked: dict[Hashable, dict[tuple[str, int], None]] = {}
+        self._links = 0
 
     def add(self, signal: int, path: str, asker: Hashable, question: tuple[bytes, int]) -> bool:
         """Note that somebody wants a signal when the path changes; return whether it must be watched now.
@@ -46,6 +48,9 @@ class Monitors:
         asked = self._asked.setdefault(asker, {})
         if len(asked) >= MONITORS_PER_ASKER and (path, signal) not in asked:
             raise ValueError(f"one process can ask for {MONITORS_PER_ASKER} file monitors, not for more")
+        if self._links >= MONITORS_OF_ALL and (path, signal) not in asked:
+            raise ValueError(f"all processes together can ask for {MONITORS_OF_ALL} file monitors")
+        self._links += (path, signal) not in asked
         asked[path, signal] = None
         new = path not in self._paths
         entry = self._paths.setdefault(path, _Path())
@@ -81,7 +86,9 @@ class Monitors:
     def drop(self, asker: Hashable) -> list[str]:
         """Forget an asker; return the paths that need no watch any more."""
         unneeded = []
-        for path, signal in self._asked.pop(asker, {}):
+        asked = self._asked.pop(asker, {})
+        self._links -= len(asked)
+        for path, signal in asked:
             askers = self._paths[path].monitors[signal].askers
             askers.remove(asker)
             if not askers:
@@ -102,6 +109,7 @@ class Monitors:
         monitors = self._paths[path].monitors
         for asker in monitors.pop(signal).askers:
             del self._asked[asker][path, signal]
+            self._links -= 1
         if monitors:
             return []
         del self._paths[path]
@@ -125,6 +133,7 @@ class Monitors:
     def validate(self) -> None:
         """Raise AssertionError if paths and askers do not agree."""
         assert all(entry.monitors for entry in self._paths.values())
+        assert self._links == sum(map(len, self._asked.values())), "the monitors are miscounted"
         links = {(asker, path, signal) for asker, asked in self._asked.items() for path, signal in asked}
         assert links == {
             (asker, path, signal)

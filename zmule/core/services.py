@@ -25,7 +25,16 @@ from zmule.core.lockservice import LockService
 from zmule.core.monitors import Monitors
 from zmule.core.mules import Mule
 from zmule.core.names import Names
-from zmule.core.queues import LAST_SIGNAL, STRAY_QUEUE, Message, check_signal, is_function, moved
+from zmule.core.queues import (
+    A_QUEUE,
+    LAST_SIGNAL,
+    STRAY_QUEUE,
+    Message,
+    call_queues,
+    check_signal,
+    is_function,
+    moved,
+)
 from zmule.core.signals import Signals
 from zmule.core.timers import Schedule, Source, Timers
 from zmule.errors import ProtocolError, WrongValue
@@ -35,6 +44,9 @@ if TYPE_CHECKING:
 
 MAX_PATH = 4095
 MAX_FUNCTIONS = 1000
+MAX_CALL_QUEUES = 5000
+"""Queues that one mule may read for calls: as many for each of its functions as it reads for messages."""
+
 
 CONFIG: Peer = b""
 """Who asks for what the configuration wants: no connection has that name."""
@@ -178,8 +190,15 @@ class Services:
     def _register_function(self, asked: Asked) -> None:
         (name,) = arguments(asked, str)
         mule = self._mule(asked)
+        if name in mule.functions:
+            return
         if not is_function(name) or len(mule.functions) >= MAX_FUNCTIONS:
             raise WrongValue(f"a function's name is an identifier, and there are at most {MAX_FUNCTIONS}")
+        new = len(call_queues(name, mule.number, mule.farms))
+        if new * (len(mule.functions) + 1) > MAX_CALL_QUEUES:
+            raise WrongValue(f"functions times queues that call them are at most {MAX_CALL_QUEUES}")
+        if error := self._broker.room.for_more(A_QUEUE * new):
+            raise error
         mule.functions[name] = None
         self._broker.turns.reads_changed(mule)
 

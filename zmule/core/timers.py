@@ -29,6 +29,7 @@ from zmule.core.deadlines import Deadlines
 SHORTEST_SECONDS = 0.001
 LONGEST_SECONDS = 1e9
 ENTRIES_PER_ASKER = 10_000
+ENTRIES_OF_ALL = 200_000
 CLOCK_CHECK_SECONDS = 60.0
 TOLERANCE_MINUTES = 180
 RECENT_MINUTES = 2
@@ -115,6 +116,7 @@ class Timers:
     def __init__(self) -> None:
         self._entries: dict[Source, _Timer | _Cron] = {}
         self._asked: dict[Hashable, set[Source]] = {}
+        self._links = 0
         self._timers: Deadlines[_Timer] = Deadlines()
         self._crons: Deadlines[_Cron] = Deadlines()
         self._minute = 0
@@ -306,14 +308,20 @@ class Timers:
                 f"one process can ask for {ENTRIES_PER_ASKER} timers and cron entries, not for more"
             )
 
+        if self._links >= ENTRIES_OF_ALL and source not in asked:
+            raise ValueError(f"all processes together can ask for {ENTRIES_OF_ALL} timers and cron entries")
+
     def _link(self, source: Source, asker: Hashable) -> Source:
         self._entries[source].askers.add(asker)
-        self._asked.setdefault(asker, set()).add(source)
+        asked = self._asked.setdefault(asker, set())
+        self._links += source not in asked
+        asked.add(source)
         return source
 
     def _unlink(self, entry: _Timer | _Cron, asker: Hashable) -> None:
         entry.askers.remove(asker)
         self._asked[asker].remove(entry.source)
+        self._links -= 1
         if not self._asked[asker]:
             del self._asked[asker]
 
@@ -346,6 +354,7 @@ class Timers:
         links = {(source, asker) for asker, sources in self._asked.items() for source in sources}
         assert links == {(source, asker) for source, entry in self._entries.items() for asker in entry.askers}
         assert all(self._asked.values())
+        assert self._links == len(links), "the entries are miscounted"
         assert all(entry.askers and entry.source == source for source, entry in self._entries.items())
         assert not self._recent.keys() & self._entries.keys()
         assert all(until <= self._minute + TOLERANCE_MINUTES for until in self.settled().values())

@@ -14,6 +14,9 @@ MOST = 20
 
 SECONDS = 1.0
 
+MOST_KINDS = 1000
+"""Kinds that are told apart within `SECONDS`; what else there is counts as one more."""
+
 _NUMBER = re.compile(r"\d+")
 
 Kind = tuple[str, str]
@@ -35,6 +38,8 @@ class Damper:
         """Write a note, or count it. `now` is in seconds on the monotonic clock."""
         self.tick(now)
         kind = level, _NUMBER.sub("…", text.partition(":")[0])
+        if kind not in self._begun and len(self._begun) >= MOST_KINDS:
+            kind = level, "other kinds"
         self._begun.setdefault(kind, now)
         self._counts[kind] = self._counts.get(kind, 0) + 1
         if self._counts[kind] <= MOST:
