@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from zmule.core.effects import Publish
-from zmule.core.events import FrameRejected, StopRequested
+from zmule.core.events import FrameRejected, Stalled, StopRequested
 from zmule.core.frames import DIRECT, FARM, Batch, Bye, Put, Refusal, Report, Reset
 from zmule.core.mules import FarmSetup, MuleSetup
 from zmule.core.setup import Limits
@@ -414,6 +414,21 @@ def test_a_put_of_nothing_costs_the_sender_its_session() -> None:
     reset = decode(client.pipe.to_peer[-1])
     assert isinstance(reset, Reset)
     assert reset.reason == "Put has no messages"
+
+
+def test_a_stall_of_the_broker_makes_nobody_silent() -> None:
+    w = world()
+    mule = w.mule(5)
+    w.settle()
+    w.clock.advance(60)
+    w.happened(Stalled(60.0))
+    w.tick()
+    assert w.broker.roster.known(5) is not None, "it was given up for what it could not say"
+    mule.frozen = True
+    w.pass_time(19)
+    assert w.broker.roster.known(5) is not None
+    w.pass_time(2)
+    assert w.broker.roster.known(5) is None
 
 
 def test_a_mule_that_was_silent_is_fenced() -> None:

@@ -38,7 +38,7 @@ from zmule.core.frames import (
 )
 from zmule.core.lanes import Lanes, Waiting
 from zmule.core.questions import Questions
-from zmule.core.queues import byte_size
+from zmule.core.queues import byte_size, header_size
 from zmule.core.session import Link, taken
 from zmule.core.wire import check_envelope, detail, span
 from zmule.errors import ProtocolError, QueueFull, ZmuleError, from_code, too_large
@@ -163,6 +163,7 @@ class Outbox(Link):
 
     def add(self, envelope: Envelope, body: Body, size: int, *, awaited: bool, until: float | None) -> int:
         """Take a message of so many bytes that has been looked at; otherwise as `put`."""
+        size += header_size(headers)
         self.absorb()
         if until is None:
             ticket = self._number((envelope, body, size, self.confirmed))
