@@ -163,7 +163,7 @@ class Outbox(Link):
 
     def add(self, envelope: Envelope, body: Body, size: int, *, awaited: bool, until: float | None) -> int:
         """Take a message of so many bytes that has been looked at; otherwise as `put`."""
-        size += header_size(headers)
+        size += header_size(envelope.headers)
         self.absorb()
         if until is None:
             ticket = self._number((envelope, body, size, self.confirmed))
