@@ -152,4 +152,4 @@ def test_no_broker(shell: Shell) -> None:
     for words in (["signal", "1"], ["signals"], ["timers"], ["locks"]):
         done = shell.run("zmule", *words, "--timeout", "0.1")
         assert done.code == 69
-        assert done.err.startswith("zmule: no broker within reach")
+        assert done.err.startswith("zmule: no zmuled at ")

@@ -97,7 +97,7 @@ def test_a_second_holder_in_another_process_is_refused(endpoint: str, path: Path
             pass
         assert refused.value.exit_code == 73
         assert endpoint in str(refused.value)
-        assert f"process {holder.pid} " in str(refused.value)
+        assert f"pid {holder.pid}" in str(refused.value)
         assert "\n" not in str(refused.value)
         with socket.socket(socket.AF_UNIX) as client:
             client.connect(str(path))
@@ -318,7 +318,7 @@ def test_a_place_that_another_has_taken_is_not_taken_back(
         with other_holder(endpoint) as (holder, _):
             ((level, text),) = holding.mend()
             assert level == "error"
-            assert f"process {holder.pid} holds it" in text
+            assert f"another zmuled holds the endpoint, pid {holder.pid}" in text
             assert list(holding.mend()) == []
             assert path.is_socket()
         router.close()

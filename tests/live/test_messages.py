@@ -163,7 +163,7 @@ def test_what_was_unconfirmed_is_sent_again_to_the_next_broker(zmuled: Zmuled) -
 
 def test_a_broker_out_of_reach_is_an_error_soon(tmp_path: Path) -> None:
     with Client(f"ipc://{tmp_path}/nobody", timeout=0.05) as client:
-        with pytest.raises(BrokerUnavailable, match="nobody answers"):
+        with pytest.raises(BrokerUnavailable, match="is zmuled running"):
             client.mule_msg("x")
         with pytest.raises(BrokerUnavailable):
             client.mule_msg("x", wait=False)

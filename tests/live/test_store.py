@@ -291,7 +291,7 @@ def test_a_process_that_ends_says_what_could_not_be_confirmed(zmuled: Zmuled, ho
     assert zmuled.process is not None
     done = ending(zmuled, how, 3, f"os.kill({zmuled.process.pid}, 9); CLOSE")
     zmuled.process.wait()
-    assert done.stderr.startswith("zmule: at exit: no broker within reach at ipc://")
+    assert done.stderr.startswith("zmule: at exit: no zmuled at ipc://")
     assert done.stderr.endswith(": 3 messages are unconfirmed\n")
 
 

@@ -11,8 +11,15 @@ import signal
 import sys
 from collections.abc import Callable
 from contextlib import suppress
+from typing import TYPE_CHECKING
 
-from zmule.errors import ZmuleError
+from zmule.errors import BrokerUnavailable, NotPermitted, ZmuleError
+
+if TYPE_CHECKING:
+    from zmule.clients.sync import Client
+
+FIRST_LOOK = 0.2
+"""For how long a command waits for an answer before it looks whether anybody is there, in seconds."""
 
 
 class UsageError(ZmuleError):
@@ -36,6 +43,39 @@ def run(name: str, command: Callable[[], object]) -> None:
     except KeyboardInterrupt:
         signal.signal(signal.SIGINT, signal.SIG_DFL)
         signal.raise_signal(signal.SIGINT)
+
+
+def connect(endpoint: str | None, timeout: float | None) -> Client:
+    """Return a client of the broker.
+
+    Args:
+        endpoint: where it is, None: at the usual place.
+        timeout: seconds to wait for it and for its answers; None: as long as is usual for an answer, and not
+            at all for a broker that is not there.
+
+    Raises:
+        BrokerUnavailable: nobody is there.
+        NotPermitted: this user may not go there.
+    """
+    from zmule.clients.sync import DEFAULT_TIMEOUT, Client
+
+    client = Client(endpoint, timeout=DEFAULT_TIMEOUT if timeout is None else timeout)
+    if timeout is None:
+        check_reach(client)
+    return client
+
+
+def check_reach(client: Client) -> None:
+    """Raise at once if nobody can be there, instead of when the time is over."""
+    try:
+        client.max_message(FIRST_LOOK)
+    except (BrokerUnavailable, NotPermitted):
+        from zmule.reach import trouble
+
+        error = trouble(client.endpoint)
+        if error is not None:
+            client.close(timeout=0)
+            raise error from None
 
 
 def tell(text: str) -> None:

@@ -9,10 +9,10 @@ from typing import Annotated, Any
 
 import typer
 
-from zmule.cli import options
+from zmule.cli import common, options
 from zmule.cli.app import Command, Group
 from zmule.cli.common import tell
-from zmule.clients.sync import DEFAULT_TIMEOUT, Client
+from zmule.clients.sync import Client
 from zmule.near import hint
 
 PAGE = 1000
@@ -59,12 +59,12 @@ def list_(
     after: After = None,
     limit: Limit = None,
     endpoint: options.Endpoint = None,
-    timeout: options.Timeout = DEFAULT_TIMEOUT,
+    timeout: options.Timeout = None,
     as_json: Json = False,
 ) -> None:
     """List dead letters, the oldest first."""
     most = limit or USUAL_LIMIT
-    with Client(endpoint, timeout=timeout) as client:
+    with common.connect(endpoint, timeout) as client:
         count, letters = pages(client, queue or "", after or 0, most)
         if queue and not count:
             tell_known(client, queue)
@@ -83,11 +83,11 @@ def list_(
 def show(
     id: Id,
     endpoint: options.Endpoint = None,
-    timeout: options.Timeout = DEFAULT_TIMEOUT,
+    timeout: options.Timeout = None,
     as_json: Json = False,
 ) -> None:
     """Show one dead letter, with the whole message."""
-    with Client(endpoint, timeout=timeout) as client:
+    with common.connect(endpoint, timeout) as client:
         letter = client.dead_show(id)
     if as_json:
         print(json.dumps(letter, indent=2, default=in_json))
@@ -104,11 +104,11 @@ def requeue(
     queue: Queue = None,
     every: Every = False,
     endpoint: options.Endpoint = None,
-    timeout: options.Timeout = DEFAULT_TIMEOUT,
+    timeout: options.Timeout = None,
 ) -> None:
     """Bring dead letters back into their queues, as if they had never been delivered."""
     chosen = check_choice(ids, queue, every)
-    with Client(endpoint, timeout=timeout) as client:
+    with common.connect(endpoint, timeout) as client:
         done = client.dead_requeue(chosen, queue=queue or "", every=every)
         if queue and not done:
             tell_known(client, queue)
@@ -122,14 +122,14 @@ def drop(
     every: Every = False,
     yes: Annotated[bool, typer.Option("--yes", help="Do not ask on a terminal.")] = False,
     endpoint: options.Endpoint = None,
-    timeout: options.Timeout = DEFAULT_TIMEOUT,
+    timeout: options.Timeout = None,
 ) -> None:
     """Drop dead letters for good."""
     chosen = check_choice(ids, queue, every)
     if not yes and sys.stdin is not None and sys.stdin.isatty():
         what = "all dead letters" if every else f"those of {queue}" if queue else f"{len(chosen)} of them"
         typer.confirm(f"Dead letters that are dropped are gone for good. Drop {what}?", abort=True, err=True)
-    with Client(endpoint, timeout=timeout) as client:
+    with common.connect(endpoint, timeout) as client:
         done = client.dead_drop(chosen, queue=queue or "", every=every)
         if queue and not done:
             tell_known(client, queue)

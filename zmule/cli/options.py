@@ -105,12 +105,13 @@ Endpoint = Annotated[
     ),
 ]
 Timeout = Annotated[
-    float,
+    float | None,
     typer.Option(
         "--timeout",
         metavar="SECONDS",
         parser=seconds,
         show_default=False,
-        help=f"How long to wait for the broker to answer (default: {DEFAULT_TIMEOUT:g}).",
+        help="How long to wait for the broker, also for one that is not there yet (default: "
+        f"{DEFAULT_TIMEOUT:g} for an answer, not at all for one that is not there).",
     ),
 ]

@@ -21,7 +21,7 @@ from collections.abc import Callable, Iterator
 from contextlib import suppress
 
 from zmule.cli import common
-from zmule.clients.sync import DEFAULT_TIMEOUT, Client
+from zmule.clients.sync import Client
 from zmule.errors import MessageTooLarge, UnknownFarm, UnknownMule, ZmuleError, from_code
 from zmule.near import hint
 
@@ -69,7 +69,7 @@ def send(
         verbose: whether to say on standard error how many messages were sent.
         delay, ttl: as for `Client.mule_msg`.
     """
-    client = Client(endpoint, timeout=DEFAULT_TIMEOUT if timeout is None else timeout)
+    client = common.connect(endpoint, timeout)
     try:
         _send(client, target, message, timeout, verbose, delay, ttl)
     except UnknownFarm as error:

@@ -7,8 +7,7 @@ from typing import Annotated
 
 import typer
 
-from zmule.cli import options
-from zmule.clients.sync import DEFAULT_TIMEOUT, Client
+from zmule.cli import common, options
 from zmule.core.queues import LAST_SIGNAL
 
 Json = Annotated[bool, typer.Option("--json", help="Print it as JSON, for programs.")]
@@ -19,30 +18,26 @@ def signal(
         int, typer.Argument(metavar="NUM", parser=options.whole(0, LAST_SIGNAL), help="The signal, 0 to 255.")
     ],
     endpoint: options.Endpoint = None,
-    timeout: options.Timeout = DEFAULT_TIMEOUT,
+    timeout: options.Timeout = None,
 ) -> None:
     """Raise a signal: whoever it is for runs its handler once."""
-    with Client(endpoint, timeout=timeout) as client:
+    with common.connect(endpoint, timeout) as client:
         client.signal(number)
 
 
 def signals(
-    endpoint: options.Endpoint = None, timeout: options.Timeout = DEFAULT_TIMEOUT, as_json: Json = False
+    endpoint: options.Endpoint = None, timeout: options.Timeout = None, as_json: Json = False
 ) -> None:
     """Show which signals have handlers, where, and how many raises wait."""
     show("signals", endpoint, timeout, as_json)
 
 
-def timers(
-    endpoint: options.Endpoint = None, timeout: options.Timeout = DEFAULT_TIMEOUT, as_json: Json = False
-) -> None:
+def timers(endpoint: options.Endpoint = None, timeout: options.Timeout = None, as_json: Json = False) -> None:
     """Show what raises signals: timers, cron entries and file monitors."""
     show("timers", endpoint, timeout, as_json)
 
 
-def locks(
-    endpoint: options.Endpoint = None, timeout: options.Timeout = DEFAULT_TIMEOUT, as_json: Json = False
-) -> None:
+def locks(endpoint: options.Endpoint = None, timeout: options.Timeout = None, as_json: Json = False) -> None:
     """Show the locks, who holds them, and who waits."""
     show("locks", endpoint, timeout, as_json)
 
@@ -50,9 +45,9 @@ def locks(
 COMMANDS = (signal, signals, timers, locks)
 
 
-def show(part: str, endpoint: str | None, timeout: float, as_json: bool) -> None:
+def show(part: str, endpoint: str | None, timeout: float | None, as_json: bool) -> None:
     """Print a part of the status, as JSON or as a table."""
-    with Client(endpoint, timeout=timeout) as client:
+    with common.connect(endpoint, timeout) as client:
         status = client.status()
     if as_json:
         print(json.dumps(status[part], indent=2))

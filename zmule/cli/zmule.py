@@ -12,7 +12,7 @@ import typer
 from zmule.cli import app as apps
 from zmule.cli import common, dead, options, signals
 from zmule.cli.app import Command, Group
-from zmule.clients.sync import DEFAULT_TIMEOUT, Client
+from zmule.clients.sync import DEFAULT_TIMEOUT
 from zmule.core.greeting import MAX_NUMBER
 
 app = typer.Typer(cls=Group, add_completion=False, pretty_exceptions_enable=False)
@@ -44,7 +44,7 @@ def zmule(
 @app.command(cls=Command)
 def status(
     endpoint: options.Endpoint = None,
-    timeout: options.Timeout = DEFAULT_TIMEOUT,
+    timeout: options.Timeout = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print it as JSON, for programs.")] = False,
     watch: Annotated[
         float | None,
@@ -60,7 +60,7 @@ def status(
     """Show the broker's mules, queues, farms and totals."""
     from zmule.cli.status import follow, show_once
 
-    with Client(endpoint, timeout=timeout) as client:
+    with common.connect(endpoint, timeout) as client:
         if watch is None:
             show_once(client, as_json)
         else:
@@ -70,7 +70,7 @@ def status(
 @app.command(cls=Command)
 def ping(
     endpoint: options.Endpoint = None,
-    timeout: options.Timeout = DEFAULT_TIMEOUT,
+    timeout: options.Timeout = None,
     count: Annotated[
         int | None,
         typer.Option(
@@ -82,7 +82,7 @@ def ping(
     ] = None,
 ) -> None:
     """Measure how long the broker takes to answer."""
-    with Client(endpoint, timeout=timeout) as client:
+    with common.connect(endpoint, timeout) as client:
         times = []
         for _ in range(count or 1):
             times.append(client.ping() * 1000)
@@ -98,7 +98,7 @@ def run(
         typer.Argument(metavar="PROGRAM", help="A path ending in .py, or package.module:callable."),
     ],
     endpoint: options.Endpoint = None,
-    timeout: options.Timeout = DEFAULT_TIMEOUT,
+    timeout: options.Timeout = None,
     number: Annotated[
         int | None,
         typer.Option(
@@ -124,7 +124,11 @@ def run(
     check_program(program)
     if len(set(farms)) < len(farms):
         raise typer.BadParameter("a farm is named twice", param_hint="'--farm'")
-    mule = Mule(number or 0, farms=farms, endpoint=endpoint, program=program, timeout=timeout)
+    if timeout is None:
+        common.connect(endpoint, None).close()
+    mule = Mule(
+        number or 0, farms=farms, endpoint=endpoint, program=program, timeout=timeout or DEFAULT_TIMEOUT
+    )
     os.environ["ZMULE_ENDPOINT"] = mule.endpoint
     common.tell(f"zmule: {program} is mule {mule.mule_id} of {mule.endpoint}\n")
     runner.run(mule, runner.load(program))

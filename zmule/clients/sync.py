@@ -537,7 +537,7 @@ class Client:
         """Have been welcomed once: only then the broker's limits are known."""
         outbox = driver.outbox
         if not outbox.max_message and not driver.wait(lambda: outbox.max_message > 0, limit):
-            raise self._unavailable(limit, "nobody answers")
+            raise self._unavailable(limit)
 
     def _fit(self, driver: Driver, limit: float) -> None:
         """Wait until the outbox takes a message."""
@@ -608,8 +608,10 @@ class Client:
         if (number := questions.find(arguments)) is not None:
             questions.withdraw(number)
 
-    def _unavailable(self, limit: float, what: str) -> BrokerUnavailable:
-        return BrokerUnavailable(f"no broker within reach at {self.endpoint} for {limit:g} s: {what}")
+    def _unavailable(self, limit: float, what: str = "") -> ZmuleError:
+        from zmule.reach import no_answer
+
+        return no_answer(self.endpoint, limit, what)
 
 
 @lru_cache(maxsize=4096)

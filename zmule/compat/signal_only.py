@@ -7,7 +7,6 @@ so to the broker; with them it does not, but is seen to wait for some.
 
 from __future__ import annotations
 
-import traceback
 from collections.abc import Callable
 from typing import NoReturn
 
@@ -18,6 +17,7 @@ from zmule.core.frames import DIRECT, FARM, SIGNAL
 from zmule.core.inbox import Delivery
 from zmule.core.queues import source_of
 from zmule.mules.mule import Mule, as_delivery
+from zmule.mules.traces import show
 
 
 def serve(mule: Mule) -> NoReturn:
@@ -45,8 +45,8 @@ def _give(mule: Mule, delivery: Delivery) -> None:
     try:
         for hook in _hooks():
             hook(as_bytes(delivery.body))
-    except Exception:
-        traceback.print_exc()
+    except Exception as error:
+        show(error)
         mule.nack()
     else:
         mule.ack()

@@ -286,7 +286,8 @@ def _take(endpoint: str, lock: Path) -> int:
                 fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
             except BlockingIOError:
                 who = _holder(descriptor)
-                raise EndpointInUse(f"{endpoint}: {who} holds it: stop that one or choose another") from None
+                text = f"{endpoint}: another zmuled holds the endpoint, {who}: stop it or choose another"
+                raise EndpointInUse(text) from None
             if _leads_to(lock, descriptor):
                 with suppress(PermissionError):
                     os.fchmod(descriptor, 0o600)
@@ -306,7 +307,7 @@ def _check_lock(endpoint: str, lock: Path, found: os.stat_result) -> None:
 def _holder(descriptor: int) -> str:
     """Say who has the lock, as its file says; it may be just being written."""
     pid = os.pread(descriptor, 20, 0).strip()
-    return f"process {int(pid)}" if pid.isdigit() else "another process"
+    return f"pid {int(pid)}" if pid.isdigit() else "pid unknown"
 
 
 def _leads_to(path: Path, descriptor: int) -> bool:

@@ -37,6 +37,7 @@ from zmule.mules.naps import Getter, Nap, Watch
 from zmule.mules.receiver import Receiver
 from zmule.mules.signals import Handlers
 from zmule.mules.takeover import Takeover
+from zmule.reach import no_answer
 
 T = TypeVar("T")
 
@@ -112,9 +113,7 @@ class Engine:
             if self._inbox.error is not None:
                 raise self._inbox.error
             if not registered:
-                raise BrokerUnavailable(
-                    f"no broker within reach at {self.endpoint} for {timeout:g} s: nobody answers"
-                )
+                raise no_answer(self.endpoint, timeout or 0.0)
         except BaseException:
             self._closed = True
             self._receiver.close()

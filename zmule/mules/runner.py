@@ -15,7 +15,6 @@ import os
 import resource
 import signal
 import sys
-import traceback
 import types
 from collections.abc import Callable, Sequence
 from contextlib import suppress
@@ -28,6 +27,7 @@ from zmule.compat import calls as calls
 from zmule.compat import signal_only
 from zmule.errors import ConfigError, MuleStopped, ZmuleError
 from zmule.mules.mule import Mule
+from zmule.mules.traces import show
 
 PR_SET_PDEATHSIG = 1
 REGISTER_SECONDS = 30.0
@@ -78,12 +78,9 @@ def outcome(program: Callable[[], object]) -> int:
         program()
     except SystemExit as end:
         return exit_status(end)
-    except ZmuleError as error:
-        print(f"zmule: {error}", file=sys.stderr)
-        return error.exit_code
-    except BaseException:
-        traceback.print_exc()
-        return 1
+    except BaseException as error:
+        show(error)
+        return error.exit_code if isinstance(error, ZmuleError) else 1
     return 0
 
 
@@ -143,6 +140,8 @@ def import_module(name: str) -> types.ModuleType:
     try:
         return importlib.import_module(name)
     except ModuleNotFoundError as error:
+        if error.name is None or not f"{name}.".startswith(f"{error.name}."):
+            raise  # it is one that the program wants
         raise ConfigError(f"cannot import {name}: {error}") from None
 
 

@@ -25,8 +25,9 @@ from types import BuiltinFunctionType
 from zmule.core.frames import SIGNAL
 from zmule.core.queues import check_signal
 from zmule.endpoints import default_endpoint
-from zmule.errors import BrokerUnavailable, MuleStopped, ZmuleError
+from zmule.errors import MuleStopped, ZmuleError
 from zmule.mules.mule import Worker, as_delivery
+from zmule.reach import no_answer
 
 PATIENCE = 5.0
 HELPED = ("multiprocessing", "subprocess", "pty")
@@ -128,9 +129,7 @@ class Serving:
             raise self._error
         if self._worker is None:
             endpoint = default_endpoint(os.environ)
-            raise BrokerUnavailable(
-                f"no broker within reach at {endpoint} for {PATIENCE:g} s: nobody answers"
-            )
+            raise no_answer(endpoint, PATIENCE)
         return self._worker
 
     def _start(self) -> None:

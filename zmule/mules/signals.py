@@ -9,12 +9,12 @@ from __future__ import annotations
 
 import sys
 import threading
-import traceback
 from collections.abc import Callable
 from typing import Any
 
 from zmule.core.inbox import Delivery
 from zmule.core.queues import STRAY_QUEUE
+from zmule.mules.traces import show
 
 Handler = Callable[[int], object]
 
@@ -53,10 +53,10 @@ class Handlers:
             return number
         try:
             handler(argument)
-        except Exception:
+        except Exception as error:
             self.errors += 1
             print(f"zmule: error in the handler of {delivery.queue}:", file=sys.stderr)
-            traceback.print_exc()
+            show(error)
         return number
 
     def _find(self, delivery: Delivery) -> tuple[int | None, Callable[[Any], object] | None, Any]:
