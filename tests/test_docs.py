@@ -149,7 +149,7 @@ KINDS = [zmule.Client, zmule.Mule, zmule.Worker, zmule.Lock, zmule.Message]
 INNER = {
     *("claim_of", "drop_lock", "post_no_more"),
     *("acquire_lock", "after_fork", "ask", "inherit", "receive", "release_lock", "run"),
-    *("has_waited", "register_from", "settle", "end", "own_process", "unwant", "want"),
+    *("has_waited", "register_from", "settle", "end", "own_process", "stay_if_told", "unwant", "want"),
 }
 """Methods that the modules of zmule call of each other."""
 

@@ -159,3 +159,60 @@ def test_a_program_with_a_handler_of_its_own_is_told_by_that_first(zmuled: Zmule
     wait_until(lambda: zmuled.mule(1)["waiting"])
     assert zmuled.stop() == 0
     assert "mule 1: my own end" in zmuled.output()
+
+
+def test_a_loop_that_locks_and_never_unlocks_ends(zmuled: Zmuled) -> None:
+    zmuled.program(
+        "locks.py",
+        """
+        import threading, uwsgi
+
+        def loop():
+            while True:
+                try:
+                    uwsgi.lock()
+                    uwsgi.farm_get_msg()
+                    uwsgi.unlock()
+                except:
+                    print("caught", flush=True)
+
+        threading.Thread(target=loop).start()
+        """,
+    )
+    zmuled.start("--mule=locks.py", "--farm=f:1", MERCY)
+    wait_until(lambda: zmuled.mule(1)["waiting"])
+    assert zmuled.stop() == 0
+    assert zmuled.output().count("caught") == 1
+
+
+def test_a_mule_is_stopped_by_the_signal_that_it_asks_for(zmuled: Zmuled) -> None:
+    zmuled.program(
+        "own.py",
+        """
+        import signal, sys, uwsgi
+        def bye(number, frame):
+            print("saved my state, signal", number, flush=True)
+            sys.exit(0)
+        signal.signal(signal.SIGINT, bye)
+        while True:
+            uwsgi.mule_get_msg()
+        """,
+    )
+    zmuled.program("plain.py", "import zmule\nzmule.get_msg()")
+    (zmuled.folder / "zmule.toml").write_text(
+        """
+        [[mule]]
+        program = "own.py"
+        stop_signal = "INT"
+        [[mule]]
+        program = "plain.py"
+        stop_signal = "HUP"
+        [broker]
+        mule_reload_mercy = 600
+        """
+    )
+    zmuled.start("--config=zmule.toml")
+    wait_until(lambda: zmuled.mule(1)["waiting"] and zmuled.mule(2)["waiting"])
+    assert zmuled.stop() == 0
+    assert "mule 1: saved my state, signal 2" in zmuled.output()
+    assert zmuled.output().count("exit code 0") == 2

@@ -28,7 +28,7 @@ from zmule.compat.process import ready as ready
 from zmule.compat.process import setprocname as setprocname
 from zmule.compat.translate import as_bytes, check_message, errors, farm_name, seconds_of, signal_number
 from zmule.core.frames import DIRECT, FARM, SIGNAL, Body
-from zmule.errors import QueueFull
+from zmule.errors import Deadlock, QueueFull
 from zmule.mules.engine import Interrupted
 from zmule.version import VERSION
 
@@ -289,7 +289,13 @@ def lock(number: int = 0, /) -> None:
         RuntimeError: this thread holds it already, and would wait for itself.
     """
     with errors():
-        current.client().acquire_lock(operator.index(number), None)
+        try:
+            current.client().acquire_lock(operator.index(number), None)
+        except Deadlock:
+            mule = current.current_mule()
+            if mule is not None:
+                mule.stay_if_told()  # as in uWSGI: the process ends meanwhile
+            raise
 
 
 def unlock(number: int = 0, /) -> None:

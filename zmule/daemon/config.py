@@ -9,6 +9,7 @@ dropped; and mules given as flags replace those of the file with its farms, for 
 from __future__ import annotations
 
 import re
+import signal
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -18,7 +19,7 @@ from zmule.core.greeting import MAX_FARM_NAME, is_farm_name
 from zmule.daemon import settings as declared
 from zmule.daemon.claims import check_claims
 from zmule.daemon.raisers import CronSpec, FilemonSpec, TimerSpec, crons, filemons, timers
-from zmule.daemon.settings import ACK, FARM, MULE, TTL, is_dotted, shown
+from zmule.daemon.settings import ACK, FARM, MULE, STOP_SIGNAL, TTL, is_dotted, shown
 from zmule.daemon.sources import (
     DEFAULT,
     Found,
@@ -38,12 +39,14 @@ class MuleSpec(NamedTuple):
     """A configured mule. `program` is None for a signal-only one; `ack` is `each` or `early`.
 
     `ttl` is for how many seconds its own messages may wait, None if it is as for every queue.
+    `stop_signal` is the number of the operating system signal that stops it.
     """
 
     number: int
     program: str | None
     ack: str
     ttl: float | None = None
+    stop_signal: int = signal.SIGTERM
 
 
 class FarmSpec(NamedTuple):
@@ -275,9 +278,15 @@ def _flag_mules(sources: Sources) -> Iterator[MuleSpec]:
 
 def _file_mules(sources: Sources) -> Iterator[MuleSpec]:
     for number, (place, record) in enumerate(sources.records("mule"), 1):
-        check_names(record, ("program", "ack", "ttl"), place)
+        check_names(record, ("program", "ack", "ttl", "stop_signal"), place)
         program = MULE.kind.accept(record["program"], place) if "program" in record else None
-        yield MuleSpec(number, program, ACK.accept(record.get("ack", "each"), place), _ttl(record, place))
+        ack = ACK.accept(record.get("ack", "each"), place)
+        yield MuleSpec(number, program, ack, _ttl(record, place), _stop_signal(record, place))
+
+
+def _stop_signal(record: Mapping[str, object], place: str) -> int:
+    name = STOP_SIGNAL.accept(record.get("stop_signal", "TERM"), place)
+    return signal.Signals[f"SIG{name}"]
 
 
 def _check_program(program: str, where: str) -> None:

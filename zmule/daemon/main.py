@@ -166,6 +166,7 @@ def supervise(config: Config, endpoint: str, output: Output, files: int) -> Supe
         config.mules,
         command=command,
         environment=environment,
+        stop_signal=lambda mule: mule.stop_signal,
         mercy=config.mercy,
         output=output,
         files=files,

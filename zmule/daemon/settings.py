@@ -165,6 +165,7 @@ def _is_path(text: str) -> bool:
 
 TEXT = _text("TEXT", "a text without control characters")
 ACK = _choice("each", "early")
+STOP_SIGNAL = _choice("TERM", "INT", "HUP", "QUIT", "USR1", "USR2")
 URL = _text("URL", "an endpoint: ipc:///path or tcp://host:port")
 MODULE = _text("MODULE", "the name of a module, such as myproject.tasks", is_dotted)
 STORE_URL = _text("URL", f"a store: {' or '.join(STORES)}", _is_store)

@@ -119,9 +119,9 @@ class _Child:
             self.output.finish()
             raise
 
-    def terminate(self) -> None:
+    def terminate(self, number: int) -> None:
         with suppress(ProcessLookupError, PermissionError):
-            signal.pidfd_send_signal(self.pidfd, signal.SIGTERM)
+            signal.pidfd_send_signal(self.pidfd, number)
 
     def slay(self) -> None:
         """Kill the process, wherever it may have gone, and all that is in its process group."""
@@ -151,11 +151,12 @@ class _Child:
 class _Mule:
     """A configured mule: its process if it has one, else when it gets one, if ever."""
 
-    __slots__ = ("argv", "child", "due", "mercy_ends", "number", "respawn")
+    __slots__ = ("argv", "child", "due", "mercy_ends", "number", "respawn", "stop_signal")
 
-    def __init__(self, number: int, argv: list[str]) -> None:
+    def __init__(self, number: int, argv: list[str], stop_signal: int) -> None:
         self.number = number
         self.argv = argv
+        self.stop_signal = stop_signal
         self.child: _Child | None = None
         self.due: float | None = None
         self.mercy_ends: float | None = None
@@ -171,8 +172,10 @@ class Supervisor:
     Args:
         mules: what is configured, each with its `number`.
         command: gives the argument vector that runs a mule.
-        environment: what every mule gets; ZMULE_NUMBER, ZMULE_TOKEN and ZMULE_SUPERVISOR are added.
-        mercy: seconds that a mule has after SIGTERM before it is killed (uWSGI's `mule-reload-mercy`).
+        environment: what every mule gets; ZMULE_NUMBER, ZMULE_TOKEN, ZMULE_STOP_SIGNAL and
+            ZMULE_SUPERVISOR are added.
+        stop_signal: gives the number of the signal that stops a mule.
+        mercy: seconds that a mule has after this signal before it is killed (uWSGI's `mule-reload-mercy`).
         output: takes what mules print.
         files: how many files a mule may have open.
     """
@@ -183,11 +186,12 @@ class Supervisor:
         *,
         command: Callable[[Spec], list[str]],
         environment: Mapping[str, str],
+        stop_signal: Callable[[Spec], int] = lambda _: signal.SIGTERM,
         mercy: float,
         output: Outlet,
         files: int,
     ) -> None:
-        self._mules = [_Mule(spec.number, command(spec)) for spec in mules]
+        self._mules = [_Mule(spec.number, command(spec), stop_signal(spec)) for spec in mules]
         self._environment = dict(environment, PYTHONUNBUFFERED="1")
         self._mercy = mercy
         self._mercy_ends: float | None = None
@@ -259,16 +263,17 @@ class Supervisor:
         return min(deadlines, default=None)
 
     def stop(self, now: float) -> None:
-        """Send SIGTERM to all mules and respawn none from here on; kill after `mercy` seconds who is left."""
+        """Send all mules their stop signals and respawn none; kill after `mercy` seconds who is left."""
         if self._stopping:
             return
         self._respawn_no_more()
         self._mercy_ends = now + self._mercy
-        for child in self._children():
-            child.terminate()
+        for mule in self._mules:
+            if mule.child is not None:
+                mule.child.terminate(mule.stop_signal)
 
     def reload(self, now: float) -> None:
-        """Send SIGTERM to all mules, which are respawned; kill after `mercy` seconds who is left.
+        """Send all mules their stop signal; they are respawned; kill after `mercy` seconds who is left.
 
         Those that wait for their next start, as failed ones do, get it at once.
         """
@@ -280,7 +285,7 @@ class Supervisor:
                 mule.due = now
             elif mule.mercy_ends is None:
                 mule.mercy_ends = now + self._mercy
-                mule.child.terminate()
+                mule.child.terminate(mule.stop_signal)
 
     def slay(self, number: int) -> None:
         """Kill one mule and its process group at once. Its end comes as an event, and it is respawned."""
@@ -328,7 +333,7 @@ class Supervisor:
         mule.respawn.started(now)
         token = secrets.token_bytes(16)
         try:
-            child = _Child(mule.argv, self._environment | _identity(mule.number, token), self._files)
+            child = _Child(mule.argv, self._environment | _identity(mule, token), self._files)
         except (OSError, ValueError, subprocess.SubprocessError) as error:
             reason = f"cannot be started: {error}"
             again = self._plan(mule, now, clean=False)
@@ -407,8 +412,12 @@ class Supervisor:
         del self._watched[descriptor]
 
 
-def _identity(number: int, token: bytes) -> dict[str, str]:
-    return {"ZMULE_NUMBER": str(number), "ZMULE_TOKEN": token.hex()}
+def _identity(mule: _Mule, token: bytes) -> dict[str, str]:
+    return {
+        "ZMULE_NUMBER": str(mule.number),
+        "ZMULE_TOKEN": token.hex(),
+        "ZMULE_STOP_SIGNAL": str(int(mule.stop_signal)),
+    }
 
 
 def _dead_child() -> int | None:

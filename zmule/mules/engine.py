@@ -419,6 +419,13 @@ class Engine:
         self._told = self._told or main
         raise news
 
+    def stay_if_told(self) -> None:
+        """Never come back if this thread has been told that the mule ends, and goes on all the same."""
+        hand = self._hands.mine()
+        main = hand.thread is threading.main_thread()
+        if self._takeover is not None and hand.told and not (main and self._ended):
+            self._stay(hand, main, 0)
+
     def _stay(self, hand: ThreadHand, main: bool, status: int) -> NoReturn:
         """Never come back: the process ends meanwhile, and if this is the main thread, by it."""
         hand.parked = True

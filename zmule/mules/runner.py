@@ -46,12 +46,14 @@ def main(arguments: Sequence[str] | None = None) -> NoReturn:
     die_with(supervisor)  # afterwards, as it looks whether that has ended already
     limit_files(files)
     number, token = int(environ.pop("ZMULE_NUMBER")), bytes.fromhex(environ.pop("ZMULE_TOKEN"))
+    stop_signal = int(environ.pop("ZMULE_STOP_SIGNAL"))
     name = "" if program == "--app" else program
     try:
         mule = Mule(number, token=token, program=name, timeout=REGISTER_SECONDS)
     except ZmuleError as error:
         fail(error)
-    run(mule, application(more[0] if more else None, mule) if program == "--app" else load(program))
+    what = application(more[0] if more else None, mule) if program == "--app" else load(program)
+    run(mule, what, stop_signal)
 
 
 def run(mule: Mule, program: Callable[[], object], stop_signal: int = signal.SIGTERM) -> NoReturn:
