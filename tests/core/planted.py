@@ -17,12 +17,12 @@ from zmule.core.events import BatchLost, BatchSaved
 from zmule.core.expiry import Expiry
 from zmule.core.frames import Answer, Confirm, Recall
 from zmule.core.hangs import Hangs
-from zmule.core.inbox import Delivery, Inbox
+from zmule.core.inbox import Arrival, Inbox
 from zmule.core.intake import Intake
 from zmule.core.lanes import Lanes
 from zmule.core.locks import Locks
 from zmule.core.lockservice import LockService
-from zmule.core.mules import Mule
+from zmule.core.mules import Mule, Roster
 from zmule.core.outbox import Outbox
 from zmule.core.queues import Message, Queue
 from zmule.core.redelivery import Redelivery
@@ -117,11 +117,11 @@ def take_failures_of_any_epoch(patch: pytest.MonkeyPatch) -> None:
 
 
 def acknowledge_in_a_new_epoch(patch: pytest.MonkeyPatch) -> None:
-    def drop(self: Inbox, delivery: Delivery, ids: list[int]) -> None:
-        ids.append(delivery.id)
+    def finish(self: Inbox, arrival: Arrival) -> None:
+        self.acks.append(arrival[0])
         self.news = True
 
-    patch.setattr(Inbox, "_drop", drop)
+    patch.setattr(Inbox, "finish", finish)
     take_acks_of_anybody(patch)
 
 
@@ -457,6 +457,21 @@ def kill_who_hangs_no_more(patch: pytest.MonkeyPatch) -> None:
     patch.setattr(Hangs, "validate", lambda self: None)
 
 
+# Limits.
+
+
+def take_messages_though_memory_is_short(patch: pytest.MonkeyPatch) -> None:
+    patch.setattr(Broker, "_memory_short", lambda self, event: None)
+
+
+def take_more_than_a_queue_may_hold(patch: pytest.MonkeyPatch) -> None:
+    patch.setattr(Room, "refusal", lambda self, *about: None)
+
+
+def take_a_standstill_for_silence(patch: pytest.MonkeyPatch) -> None:
+    patch.setattr(Roster, "credit", lambda self, seconds: None)
+
+
 BUGS: list[Plant] = [
     confirm_before_save,
     answer_before_commit,
@@ -511,4 +526,7 @@ BUGS: list[Plant] = [
     give_back_nothing,
     let_hanging_mules_live,
     kill_who_hangs_no_more,
+    take_messages_though_memory_is_short,
+    take_more_than_a_queue_may_hold,
+    take_a_standstill_for_silence,
 ]

@@ -18,7 +18,10 @@ from zmule.core.events import (
     BatchSaved,
     Event,
     FrameReceived,
+    MemoryFine,
+    MemoryShort,
     PeersVanished,
+    Stalled,
     StoreFailed,
     StoreRecovered,
     Undelivered,
@@ -55,6 +58,7 @@ class Cluster(World):
         doomed: mules that work on poison.
         log: what happens, in words, if it is a list.
         moved: whether anything has happened since the last `verify`.
+        short: whether the broker knows that its memory is short.
     """
 
     def __init__(
@@ -75,6 +79,8 @@ class Cluster(World):
         self._drops: dict[tuple[bytes, int], int] = {}
         self._trouble: str | None = None
         self.moved = False
+        self.short = False
+        self._heard: dict[bytes, float] = {}
         self._posted = 0
         self._undelivered: list[Undelivered] = []
 
@@ -198,6 +204,18 @@ class Cluster(World):
             self.doomed.pop(actor, None)
         self.users.pop(actor, None)
 
+    def stand_still(self, seconds: float) -> None:
+        """Let the broker do nothing for a time, and then know it: that counts against no mule."""
+        self.clock.advance(seconds)
+        self._heard = {peer: at + seconds for peer, at in self._heard.items()}
+        self.happened(Stalled(seconds))
+
+    def run_short(self, short: bool) -> None:
+        """Tell the broker that its memory runs short, or no longer does, if that is news."""
+        if short is not self.short:
+            self.short = short
+            self.happened(MemoryShort(1) if short else MemoryFine())
+
     def crash(self) -> None:
         """Kill the broker, and start another on what is on the disk."""
         for mule in self.spawned.values():
@@ -209,6 +227,8 @@ class Cluster(World):
         self._unanswered.clear()
         self._drops.clear()
         self._trouble = None
+        self.short = False
+        self._heard.clear()
         for actor in self.actors:
             if actor.pipe is not None:
                 self._reconnect(actor)
@@ -261,12 +281,29 @@ class Cluster(World):
         return mule if mule and mule.epoch == actor.inbox.epoch and actor.link.state == "up" else None
 
     def _saving(self, changes: Changes) -> None:
+        if changes.messages and changes.senders:
+            names = {message[1] for message in changes.messages}
+            self._check_room([name for name in names if not name.startswith("signal:")])
         self.ledger.saving(changes)
         if changes.batch:
             self._unanswered[changes.batch] = [message[0] for message in changes.messages]
 
+    def _check_room(self, queues: list[str]) -> None:
+        """What senders have sent is taken only if there is room; signals have a limit of their own."""
+        claim(not (self.short and queues), "taken although memory is short", queues)
+        for queue in queues:
+            held, _ = self.broker.dispatch.length(queue)
+            claim(held <= self.limits.queue_messages, "more is taken than a queue may hold", queue, held)
+
+    def _check_silence(self, peer: bytes) -> None:
+        """Nobody is given up before its time, in which the broker could have heard it."""
+        quiet = self.clock.mono - self._heard.get(peer, 0.0)
+        claim(quiet > self.limits.heartbeat_timeout - BLUR, "given up and not silent", peer, quiet)
+
     def send(self, effect: Send) -> None:
         peer, frame = effect
+        if isinstance(frame, Reset) and frame.code == "silent":
+            self._check_silence(peer)
         self._note("to", peer.decode(), frame)
         if isinstance(frame, Deliver):
             mule = self.broker.roster.at(peer)
@@ -295,6 +332,7 @@ class Cluster(World):
             frame = decode_for_broker(pipe.to_broker.popleft())
             self._tidy(pipe)
             self._note("from", pipe.peer.decode(), frame)
+            self._heard[pipe.peer] = self.clock.mono
             self._hear(pipe.peer, frame)
             self.happened(FrameReceived(pipe.peer, frame))
 

@@ -256,6 +256,7 @@ class Simulation:
         if cluster.broker.stopping:
             cluster.crash()
         cluster.disk.full = False
+        cluster.run_short(False)
         for actor in cluster.actors:
             actor.frozen = False
         self._relieve()

@@ -361,6 +361,16 @@ def swap(sim: Simulation, who: int, how: int) -> Any:
     return actor
 
 
+def evict(sim: Simulation, who: int, how: int) -> Any:
+    """The broker cuts a peer off, which has done nothing wrong."""
+    actor = pick(sim.connected(), who)
+    if actor is not None and actor.pipe is not None:
+        pipe = actor.pipe
+        sim.cluster.part(actor, 0)
+        sim.cluster.end(pipe)
+    return actor
+
+
 def end(sim: Simulation, who: int, how: int) -> Any:
     """The broker's socket learns that a peer is gone."""
     pipe = pick(sim.cluster.orphans(), who)
@@ -428,6 +438,13 @@ def wait(sim: Simulation, who: int, how: int) -> Any:
     """Time passes, and the broker is too busy to look."""
     seconds = SECONDS[how % len(SECONDS)]
     sim.cluster.clock.advance(seconds)
+    return seconds
+
+
+def stand_still(sim: Simulation, who: int, how: int) -> Any:
+    """The broker stands still, and notices that it has."""
+    seconds = SECONDS[how % len(SECONDS)]
+    sim.cluster.stand_still(seconds)
     return seconds
 
 
@@ -507,6 +524,18 @@ def clear(sim: Simulation, who: int, how: int) -> Any:
     return "the store"
 
 
+def run_short(sim: Simulation, who: int, how: int) -> Any:
+    """The broker's memory runs short."""
+    sim.cluster.run_short(True)
+    return "the broker"
+
+
+def find_memory(sim: Simulation, who: int, how: int) -> Any:
+    """There is memory again."""
+    sim.cluster.run_short(False)
+    return "the broker"
+
+
 ALWAYS = {
     send: 8, get: 60, pump: 40, carry: 50, take: 50, commit: 20, answer: 20,
     notice: 10, end: 6, hear: 6, turn: 5, rest: 1, start: 16, die: 10, nap: 2, tick: 10,
@@ -515,8 +544,9 @@ ALWAYS = {
 
 SOMETIMES: tuple[dict[Callable[..., Any], int], ...] = (
     {poison: 4}, {ask: 2}, {look: 6}, {time_out: 6}, {look_away: 10}, {finish: 20}, {fail: 20}, {settled: 2},
-    {leave: 1}, {cut: 2}, {swap: 2}, {kill: 2}, {give_up: 4}, {replace: 1}, {freeze: 2, thaw: 10}, {wait: 2},
-    {jump: 1}, {crash: 1}, {stop: 1, listen: 4, crash: 1}, {forge: 2, intrude: 1}, {fill: 1, clear: 3},
+    {leave: 1}, {cut: 2, evict: 1}, {swap: 2}, {kill: 2}, {give_up: 4}, {replace: 1}, {freeze: 2, thaw: 10},
+    {wait: 2, stand_still: 1}, {jump: 1}, {crash: 1}, {stop: 1, listen: 4, crash: 1}, {forge: 2, intrude: 1},
+    {fill: 1, clear: 3, run_short: 1, find_memory: 3},
     {send_late: 6, nap: 4}, {send_brief: 6, nap: 2}, {line_up: 4}, {line_up: 2, abandon: 2}, {put_off: 10},
     {raise_signal: 8}, {lock: 12, unlock: 6}, {lock: 6, give_up_lock: 2}, {toil: 1},
     {reject: 10, requeue: 8, drop: 3},
