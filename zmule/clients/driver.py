@@ -25,7 +25,7 @@ import time
 from collections import deque
 from collections.abc import Callable
 from math import inf
-from sys import _getframe
+from sys import _getframe, is_finalizing
 from threading import get_ident
 from types import FrameType
 from typing import Any, ParamSpec, TypeVar
@@ -314,6 +314,9 @@ class Driver:
         """Have the pump thread poll whenever something is due and nobody else does."""
         if self._pump is not None and self._pump.is_alive():
             self._wake_pump()
+            return
+        if is_finalizing():  # a thread would never begin
+            self.awake = False
             return
         pump = self._pump = threading.Thread(target=self._pumping, name="zmule-pump", daemon=True)
         try:

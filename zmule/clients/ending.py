@@ -13,6 +13,7 @@ from __future__ import annotations
 import atexit
 import os
 import sys
+import threading
 import time
 import weakref
 from typing import TYPE_CHECKING
@@ -34,7 +35,7 @@ _over = _watching = 0
 
 def over() -> bool:
     """Return whether this process has come to its end: nothing will be flushed any more."""
-    return _over == os.getpid()
+    return _over == os.getpid() or not threading.main_thread().is_alive()
 
 
 def watch(client: Client, drivers: list[Driver]) -> None:
@@ -71,7 +72,7 @@ def _begin_child(_: object) -> None:
 def _dropped(drivers: list[Driver]) -> None:
     """Nobody has the client any more."""
     for driver in drivers:
-        if not driver.closed:
+        if not driver.closed and not sys.is_finalizing():
             _departing.add(driver)
             driver.dismiss(time.monotonic() + CLOSE_TIMEOUT, _departed)
 
