@@ -160,14 +160,16 @@ class Driver:
         `alone`: nobody has told a thread that slept of anything. If there is something, who polls does not
         do so: it is held up in a handler, or was interrupted.
         """
-        self.check()
+        if self.closed or self.outbox.error is not None:
+            self.check()
         taken = self.exchange(woken=self._answered_bell(ready) or alone)
         if taken and alone:
             self._poller = 0
         if done():
             self._hand_over()
             return True
-        self.check()
+        if self.outbox.error is not None:
+            self.check()
         now = time.monotonic()
         if now >= deadline:
             self._hand_over()
@@ -199,7 +201,8 @@ class Driver:
         if self._poller == get_ident():
             self._poller = 0
         if not self._poller:
-            self._tell()
+            if self._sleepers:
+                self._tell()
             if self._pump is not None and (self.awake or self.outbox.expecting()):
                 self._wake_pump()
 
@@ -239,7 +242,9 @@ class Driver:
                 self.take_back()
             self.awake = self.outbox.absorb() and not self.shut
             if not self._poller:
-                self._renew(now)
+                self._connection.renew(now)
+                if self._bell.descriptor < 0:
+                    self._open_bell()
             taken = self._connection.exchange(now, woken=woken)
         except TooManyFiles:
             raise
@@ -248,7 +253,7 @@ class Driver:
             self.awake = False
             self._tell()
             raise
-        if taken:
+        if taken and self._sleepers:
             self._tell()
         if not self._poller:
             if self.awake:
@@ -257,13 +262,16 @@ class Driver:
             self._bell.ring()
         return taken
 
-    def _renew(self, now: float) -> None:
-        self._connection.renew(now)
-        if self._bell.descriptor < 0:
-            try:
-                self._bell.open()
-            except OSError as error:
-                raise TooManyFiles(f"no descriptor is left: {error.strerror}") from None
+    def _open_bell(self) -> None:
+        try:
+            self._bell.open()
+        except OSError as error:
+            raise TooManyFiles(f"no descriptor is left: {error.strerror}") from None
+
+    def clear(self) -> None:
+        """Send what was posted, so that there is room for more."""
+        self.admit()
+        self.exchange()
 
     def awaken(self) -> None:
         """See to it that what is not sent yet is looked after soon."""

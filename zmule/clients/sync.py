@@ -468,12 +468,24 @@ class Client:
             raise TypeError(f"a message is str or bytes, not {type(message).__name__}")
         driver = self._drivers[0]
         outbox = driver.outbox
-        if size > outbox.small or len(outbox.posted) >= outbox.spare:
+        if size > outbox.small or (len(outbox.posted) >= outbox.spare and not self._make_room(driver)):
             return self._send(envelope, message, outbox.prompt, None)
         outbox.posted.append((envelope, message, size, outbox.confirmed))
         if not driver.awake:
             driver.stir()
         return True
+
+    def _make_room(self, driver: Driver) -> bool:
+        """Send what was posted, and wait until more may be; return False if nested in another call."""
+        if not driver.enter(sys._getframe()):
+            return False
+        try:
+            driver.guarded(driver.clear)
+            self._fit(driver, self.timeout)
+            driver.guarded(driver.outbox.see_to_spare)
+            return True
+        finally:
+            driver.leave()
 
     def _send(
         self, envelope: Envelope, message: Body, wait: bool, timeout: float | None, *, patient: bool = True
