@@ -550,6 +550,21 @@ def test_two_threads_of_one_process_exclude_each_other() -> None:
     assert ask(w, client, "is_locked", "name").value is False
 
 
+def test_a_lock_that_is_asked_for_twice_under_one_number_is_not_granted_to_nobody() -> None:
+    w = world()
+    holder, other = w.client(), w.client()
+    w.settle()
+    assert ask(w, holder, "lock", 0, 1, -1.0, True).code == ""
+    request = start(w, other, "lock", 0, 1, -1.0, False)
+    w.settle()
+    assert ask(w, holder, "unlock", 0, 1).code == ""
+    again = other.outbox.questions
+    again._open[request] = Ask(request, "lock", (0, 1, -1.0, False))
+    again.mend()
+    w.settle()
+    assert ask(w, other, "is_locked", 0).value is False
+
+
 def test_a_silent_holder_loses_its_lock_and_is_told() -> None:
     w = world(heartbeat_timeout=5.0)
     holder, waiter = w.client(), w.client()

@@ -177,9 +177,13 @@ class Lanes:
 
     def _may_go(self, queue: str, lane: Lane) -> bool:
         if lane.request:
+            if not self._questions.answered(lane.request):
+                return False
             answer = self._questions.answer(lane.request)
-            return answer is not None and self._answered(lane, answer)
-        if not lane.refused:
+            if answer is not None:
+                return self._answered(lane, answer)
+            lane.request = 0  # a strike has come between the answer and what follows from it
+        elif not lane.refused:
             lane.burst *= 2
             return True
         lane.request = self._questions.ask("room", (queue, lane.line[0].size))
