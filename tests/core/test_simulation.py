@@ -53,6 +53,7 @@ def test_a_seed_is_always_the_same_story(monkeypatch: pytest.MonkeyPatch) -> Non
     assert tell(first) == tell(second)
 
 
+@pytest.mark.timeout(300)  # some are found late, and processors may be busy
 @pytest.mark.parametrize("plant", BUGS, ids=lambda plant: plant.__name__.replace("_", " "))
 def test_a_planted_bug_is_found(plant: Plant, monkeypatch: pytest.MonkeyPatch) -> None:
     plant(monkeypatch)
