@@ -148,8 +148,20 @@ def test_public_names() -> None:
 KINDS = [zmule.Client, zmule.Mule, zmule.Worker, zmule.Lock, zmule.Message]
 INNER = {
     *("claim_of", "drop_lock", "post_no_more"),
-    *("acquire_lock", "after_fork", "ask", "inherit", "receive", "release_lock", "run"),
-    *("has_waited", "register_from", "settle", "end", "own_process", "stay_if_told", "unwant", "want"),
+    *("acquire_lock", "after_fork", "ask", "close_at_exit", "inherit", "receive", "release_lock", "run"),
+    *(
+        "has_waited",
+        "loading",
+        "look_again",
+        "note",
+        "register_from",
+        "settle",
+        "end",
+        "own_process",
+        "stay_if_told",
+        "unwant",
+        "want",
+    ),
 }
 """Methods that the modules of zmule call of each other."""
 

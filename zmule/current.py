@@ -94,6 +94,6 @@ def close_client() -> None:
     if _client is not None:
         former, _client = _client, None
         try:
-            former.close()
+            former.close_at_exit()
         except ZmuleError as error:
             print(f"zmule: at exit: {error}", file=sys.stderr)

@@ -212,6 +212,40 @@ def run_script(zmuled: Zmuled, source: str) -> list[str]:
     return done.stdout.splitlines()
 
 
+def test_threads_that_wait_for_a_lock_end_with_the_process_in_silence(zmuled: Zmuled) -> None:
+    zmuled.start()
+    source = """
+        import threading, time, zmule
+        from zmule.compat import uwsgi
+        uwsgi.lock()
+        for _ in range(3):
+            threading.Thread(target=uwsgi.lock, daemon=True).start()
+        while sum(len(lock["waiting"]) for lock in zmule.Client().status()["locks"]) < 3:
+            time.sleep(0.01)
+        print("ends")
+    """
+    assert run_script(zmuled, source) == ["ends"]
+
+
+def test_a_signal_that_nobody_has_registered_ends_the_wait_of_a_worker(zmuled: Zmuled) -> None:
+    zmuled.start()
+    source = """
+        import threading, zmule
+        from zmule.compat import uwsgi
+        uwsgi.register_signal(5, "worker", lambda number: None)
+        seen = []
+        waits = [threading.Thread(target=lambda: seen.append((uwsgi.signal_wait(), uwsgi.signal_received())))]
+        for thread in waits: thread.start()
+        while not any(thread.is_alive() for thread in waits): pass
+        uwsgi.signal(100)
+        for thread in waits: thread.join(20)
+        threading.Timer(0.1, lambda: [uwsgi.signal(101), uwsgi.signal(5), uwsgi.signal(102)]).start()
+        uwsgi.signal_wait(102)
+        print(seen, uwsgi.signal_received(), zmule.signal_wait(timeout=0.01))
+    """
+    assert run_script(zmuled, source) == ["[(b'', 100)] 102 None"]
+
+
 def test_helpers_of_a_worker_are_no_workers(zmuled: Zmuled) -> None:
     zmuled.start()
     source = """

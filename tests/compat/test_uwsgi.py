@@ -15,7 +15,7 @@ import pytest
 
 from tests.conftest import Zmuled, wait_until
 from zmule import current
-from zmule.errors import BrokerUnavailable
+from zmule.errors import BrokerUnavailable, NotPermitted
 from zmule.mules.mule import Mule
 
 uwsgi: Any = importlib.import_module("zmule.compat.uwsgi")
@@ -269,13 +269,17 @@ def test_rb_timers_without_end_are_given_as_0_or_minus_1() -> None:
 @pytest.mark.parametrize("who", ["mule", "broker"])
 def test_sources_that_cannot_be(who: str, request: pytest.FixtureRequest) -> None:
     request.getfixturevalue(who)
-    for seconds in (0, -1, float("inf"), float("nan")):
+    for seconds in (1e-9, float("inf")):
         with pytest.raises(ValueError, match="period"):
             uwsgi.add_timer(1, seconds)
         with pytest.raises(ValueError, match="period"):
             uwsgi.add_rb_timer(1, seconds)
         with pytest.raises(ValueError, match="period"):
             uwsgi.add_ms_timer(1, seconds)
+    for seconds in (0, -1):  # as in uWSGI
+        uwsgi.add_timer(1, seconds)
+        uwsgi.add_ms_timer(1, seconds)
+    assert current.client().status()["timers"] == []
     for call in (uwsgi.add_timer, uwsgi.add_rb_timer, uwsgi.add_ms_timer, uwsgi.add_file_monitor):
         for odd in (None, b"1"):
             with pytest.raises(TypeError):
@@ -476,8 +480,20 @@ def test_a_stop_ends_it_all(fresh: Zmuled) -> None:
     assert "mule 1: True\n" in fresh.output()
 
 
-def test_others_may_not_stop_it(broker: Zmuled) -> None:
-    from zmule.errors import NotPermitted
+def test_a_client_of_the_same_user_may_stop_it(broker: Zmuled) -> None:
+    broker.client()._ask("stop")
+    assert broker.process is not None
+    assert broker.process.wait(30) == 0
 
-    with pytest.raises(NotPermitted):
-        broker.client()._ask("stop")
+
+@pytest.mark.parametrize("order", ["stop", "reload"])
+def test_who_comes_by_tcp_may_not_stop_it_whatever_it_says_it_is(zmuled_tcp: Zmuled, order: str) -> None:
+    zmuled_tcp.start("--mule")
+    guest = Mule(7, endpoint=zmuled_tcp.endpoint)
+    with pytest.raises(NotPermitted, match="may do that"):
+        guest.ask(order)
+    with pytest.raises(NotPermitted, match="may do that"):
+        zmuled_tcp.client()._ask(order)
+    guest.close()
+    assert f"warning: mule 7 of another user, or from a network, may not {order}" in zmuled_tcp.output()
+    assert zmuled_tcp.mule(1)["restarts"] == 0

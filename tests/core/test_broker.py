@@ -6,9 +6,9 @@ from typing import Any
 
 import pytest
 
-from zmule.core.effects import Publish
-from zmule.core.events import FrameRejected, Stalled, StopRequested
-from zmule.core.frames import DIRECT, FARM, Batch, Bye, Put, Refusal, Report, Reset
+from zmule.core.effects import Publish, Stop
+from zmule.core.events import FrameReceived, FrameRejected, Stalled, StopRequested
+from zmule.core.frames import DIRECT, FARM, Ask, Batch, Bye, Hello, Put, Refusal, Report, Reset
 from zmule.core.mules import FarmSetup, MuleSetup
 from zmule.core.setup import Limits
 from zmule.core.status import status
@@ -708,3 +708,22 @@ def test_a_message_repeated_while_it_is_being_saved_is_not_queued_twice() -> Non
     w.settle()
     assert [message[2] for message in w.broker.dispatch.queue("any").ready] == ["a", "b"]
     assert client.outbox.unconfirmed() == 0
+
+
+def test_only_its_own_mules_and_its_own_user_may_stop_a_broker() -> None:
+    w = World([MuleSetup(1, "a.py")])
+    own, guest, client = w.spawn(1), w.mule(7), w.client()
+    w.settle()
+
+    def may(actor: Actor) -> bool:
+        assert actor.pipe is not None
+        effects = w.broker.handle(FrameReceived(actor.pipe.peer, Ask(1, "stop", ())), w.clock.now())
+        return any(isinstance(effect, Stop) for effect in effects)
+
+    assert [may(actor) for actor in (own, guest, client)] == [True, False, False]
+    assert client.pipe is not None
+    hello = Hello(1, "client", client.session, client.link.details())
+    w.happened(FrameReceived(client.pipe.peer, hello, owner=True))
+    assert may(client)
+    w.happened(FrameReceived(client.pipe.peer, hello))
+    assert not may(client), "each greeting tells anew"

@@ -9,7 +9,7 @@ from typing import Any
 
 from tests.conftest import Alarm
 from tests.core.test_session import SESSION, mule_up
-from zmule.core.frames import DIRECT, Deliver, Parcel, Report
+from zmule.core.frames import DIRECT, SIGNAL, Deliver, Parcel, Report
 from zmule.core.inbox import Arrival, Hand, Inbox
 
 ROUNDS, EACH = 400, 60
@@ -75,3 +75,18 @@ def test_a_thread_that_finds_a_buffer_emptied_goes_on_to_the_next() -> None:
     arrival = inbox.advance(hand, DIRECT)
     assert arrival is not None
     assert arrival is hand.arrival
+
+
+def test_after_a_signal_a_message_at_hand_has_its_turn() -> None:
+    inbox, hand = filled(3), Hand()
+    inbox.receive(Deliver(inbox.epoch, (Parcel("signal:17", 1, (7, 8), (b"\x11",) * 2, None),)), 0.0)
+    took = [inbox.advance(hand, DIRECT | SIGNAL) for _ in range(6)]
+    assert [arrival and arrival[0] for arrival in took] == [7, 1, 8, 2, 3, None]
+
+
+def test_after_a_signal_messages_keep_their_order_where_signals_are_left_out() -> None:
+    inbox, hand = filled(2), Hand()
+    inbox.receive(Deliver(inbox.epoch, (Parcel("any", 1, (3,), ("3",), None),)), 0.0)
+    inbox.receive(Deliver(inbox.epoch, (Parcel("signal:17", 1, (7,), (b"\x11",), None),)), 0.0)
+    took = [inbox.advance(hand, bits) for bits in (SIGNAL, DIRECT, DIRECT, DIRECT)]
+    assert [arrival and arrival[0] for arrival in took] == [7, 1, 2, 3]

@@ -341,6 +341,34 @@ def test_what_nobody_has_registered_goes_to_the_first_in_signal_wait() -> None:
     assert (strays["ready"], strays["in_flight"]) == (1, 2)
 
 
+def test_strays_of_one_signal_do_not_swallow_those_of_another() -> None:
+    w = world()
+    first, *_ = five(w)
+    for number in (17, 18):
+        w.broker.services.timers.add_rb_timer(number, 1.0, 1, "somebody", w.clock.mono)
+    w.pass_time(1.0)
+    w.settle()
+    strays = status(w.broker, w.clock.now())["queues"]["signal:stray"]
+    assert strays["ready"] == 2
+    for number in (17, 18):
+        assert ask(w, first, "register_signal", number, "mule").code == ""
+    wait(w, first)
+    assert running(first) == [17]
+    first.threads[0].get(SIGNAL)
+    w.settle()
+    assert running(first) == [18]
+
+
+def test_many_strays_of_one_signal_leave_room_for_another(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name, most in (("MOST_PENDING", 3), ("MOST_STRAY", 5)):
+        monkeypatch.setattr(f"zmule.core.intake.{name}", most)
+    w = world()
+    raise_it(w, 200, times=9)
+    raise_it(w, 201, times=9)
+    strays = status(w.broker, w.clock.now())["queues"]["signal:stray"]
+    assert strays["ready"] == 5, "three of one, two of the other: together they are bounded, too"
+
+
 def test_raised_before_anybody_has_registered_it_runs_where_it_is_at_last() -> None:
     w = world()
     raise_it(w, times=2)
@@ -486,13 +514,14 @@ def test_workers_that_leave_are_forgotten_with_their_registrations() -> None:
     assert not table(w)
 
 
-def test_workers_do_not_see_strays_nor_messages() -> None:
+def test_workers_see_strays_where_they_wait_for_them_and_no_messages() -> None:
     w = world()
     one = worker(w)
     wait(w, one, sources=EVERYTHING)
-    raise_it(w)
     send(w, "any")
     assert running(one) == []
+    raise_it(w)
+    assert running(one) == [17]
 
 
 # Kept, in order, each raise one run.
@@ -642,7 +671,36 @@ def test_a_waiting_signal_runs_before_the_next_message() -> None:
     wait(w, mule)
     assert running(mule) == ["mule:1"]
     raise_it(w, times=2)
-    assert run_all(w, mule) == [17, 17, "mule:1", "mule:1"]
+    assert run_all(w, mule) == [17, "mule:1", 17, "mule:1"], "and then they take turns"
+
+
+def test_a_signal_that_is_always_waiting_does_not_keep_messages_waiting() -> None:
+    w = world()
+    mule = w.spawn(1)
+    w.settle()
+    register(w, "mule1", mule)
+    raise_it(w)
+    wait(w, mule)
+    send(w, "mule:1", 2)
+    send(w, "farm:busy", 1)
+    seen = []
+    for _ in range(6):
+        seen += running(mule)
+        raise_it(w)  # the next is raised while the handler is at work
+        mule.threads[0].get(GET)
+        w.settle()
+    assert seen == [17, "mule:1", 17, "mule:1", 17, "farm:busy"]
+
+
+def test_only_one_message_is_given_out_before_the_next_signal() -> None:
+    w = world()
+    mule = w.spawn(1, threads=3)
+    w.settle()
+    register(w, "mule1", mule)
+    raise_it(w, times=5)
+    send(w, "mule:1", 5)
+    wait(w, mule)
+    assert running(mule) == [17, "mule:1", 17]
 
 
 def hoarding(w: World, *registered: SimMule) -> SimMule:

@@ -84,9 +84,63 @@ def test_iterations_are_counted_and_the_timer_is_gone_after_the_last() -> None:
     assert run(timers, TEN, 10) == [(1, 5), (2, 5), (3, 5)]
     assert timers.status(10.0, TEN) == []
     assert timers.next_deadline(10.0, TEN) is None
-    timers.add_rb_timer(5, 1.0, 3, "a", 10.0)
-    assert timers.due(11.0, TEN) == [5]
     timers.validate()
+
+
+def test_a_timer_that_has_run_out_stays_so_unless_it_is_wanted_anew() -> None:
+    timers = Timers()
+    source = timers.add_rb_timer(5, 1.0, 1, "a", 0.0)
+    assert run(timers, TEN, 3) == [(1, 5)]
+    for asker in ("a", "b"):
+        assert timers.add_rb_timer(5, 1.0, 1, asker, 10.0) == source
+    assert timers.status(10.0, TEN) == []
+    timers.add_rb_timer(5, 1.0, 1, "b", 10.0, anew=True)
+    assert timers.due(11.0, TEN) == [5]
+    assert timers.add_rb_timer(5, 1.0, 2, "b", 10.0) != source, "another one is another one"
+    assert timers.remove(source) is False
+    timers.add_rb_timer(5, 1.0, 1, "c", 20.0)
+    assert len(timers.status(20.0, TEN)) == 2, "what was removed can be added afresh"
+    timers.validate()
+
+
+def test_removing_all_of_a_signal_lets_those_that_have_run_out_begin_afresh() -> None:
+    timers = Timers()
+    timers.add_rb_timer(5, 1.0, 1, "a", 0.0)
+    assert timers.due(1.0, TEN) == [5]
+    assert timers.remove_all("rb_timer", 5) == 0
+    timers.add_rb_timer(5, 1.0, 1, "a", 1.0)
+    assert timers.due(2.0, TEN) == [5]
+
+
+def test_only_so_many_that_have_run_out_are_remembered(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("zmule.core.timers.RECENT_ENTRIES", 2)
+    timers = Timers()
+    for signal in (1, 2, 3):
+        timers.add_rb_timer(signal, 1.0, 1, "a", 0.0)
+    assert timers.due(1.0, TEN) == [1, 2, 3]
+    for signal in (1, 2, 3):
+        timers.add_rb_timer(signal, 1.0, 1, "a", 1.0)
+    assert timers.due(2.0, TEN) == [1]
+
+
+def test_no_seconds_are_at_once_and_then_every_second() -> None:
+    timers = Timers()
+    timers.add_rb_timer(5, 0, 3, "a", 10.0)
+    assert timers.next_deadline(10.0, TEN) == 10.0
+    assert timers.due(10.0, TEN) == [5]
+    assert [timers.due(10.5, TEN), timers.due(11.0, TEN), timers.due(12.0, TEN)] == [[], [5], [5]]
+    assert timers.next_deadline(12.0, TEN) is None
+    timers.validate()
+
+
+def test_an_iteration_that_has_raised_nothing_does_not_count() -> None:
+    timers = Timers()
+    timers.add_rb_timer(5, 1.0, 2, "a", 0.0)
+    raises = iter([True, False, False, True])
+    for second in range(1, 5):
+        assert timers.due(float(second), TEN, lambda signal: next(raises)) == [5]
+        timers.validate()
+    assert timers.status(10.0, TEN) == []
 
 
 def test_no_iterations_are_endless() -> None:
@@ -102,8 +156,9 @@ def test_a_period_out_of_range_is_refused(seconds: float) -> None:
         ValueError, match=rf"^the period of a timer is 0\.001 to 1000000000 s, not {seconds}$"
     ):
         timers.add_timer(1, seconds, "a", 0.0)
-    with pytest.raises(ValueError, match="period"):
-        timers.add_rb_timer(1, seconds, 0, "a", 0.0)
+    if seconds:
+        with pytest.raises(ValueError, match="period"):
+            timers.add_rb_timer(1, seconds, 0, "a", 0.0)
     with pytest.raises(ValueError, match=r"iterations .* not -1$"):
         timers.add_rb_timer(1, 1.0, -1, "a", 0.0)
     timers.validate()
@@ -444,6 +499,7 @@ class Machine(RuleBasedStateMachine):
         self.askers: dict[Source, set[Hashable]] = {}
         self.starts: dict[Source, tuple[float, float]] = {}
         self.left: dict[Source, int] = {}
+        self.spent: set[Source] = set()
         self.crons: dict[Source, tuple[int, int]] = {}
         self.recent: dict[Source, int] = {}
 
@@ -465,6 +521,7 @@ class Machine(RuleBasedStateMachine):
                     self.left[source] -= 1
                     if not self.left[source]:
                         self.gone(source)
+                        self.spent.add(source)
         now = self.minute
         self.recent = {s: until for s, until in self.recent.items() if now - 2 <= until <= now + 180}
         for source, (every, until) in self.crons.items():
@@ -487,9 +544,13 @@ class Machine(RuleBasedStateMachine):
         self.askers.setdefault(source, set()).add(asker)
         self.starts.setdefault(source, (self.mono, seconds))
 
-    @rule(asker=st.sampled_from("ab"), iterations=st.integers(0, 3))
-    def add_rb_timer(self, asker: str, iterations: int) -> None:
-        source = self.timers.add_rb_timer(2, 2.0, iterations, asker, self.mono)
+    @rule(asker=st.sampled_from("ab"), iterations=st.integers(0, 3), anew=st.booleans())
+    def add_rb_timer(self, asker: str, iterations: int, anew: bool) -> None:
+        source = self.timers.add_rb_timer(2, 2.0, iterations, asker, self.mono, anew=anew)
+        if anew:
+            self.spent.discard(source)
+        if source in self.spent:
+            return
         self.askers.setdefault(source, set()).add(asker)
         self.starts.setdefault(source, (self.mono, 2.0))
         if iterations:
@@ -544,6 +605,7 @@ class Machine(RuleBasedStateMachine):
         self.timers.restore(settled, self.wall)
         self.starts.clear()
         self.left.clear()
+        self.spent.clear()
         for source in list(self.askers):
             if source.kind != "cron":
                 del self.askers[source]

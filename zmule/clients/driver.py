@@ -20,6 +20,7 @@ others find out by themselves: nobody sleeps for longer than a pause without a l
 
 from __future__ import annotations
 
+import sys
 import threading
 import time
 from collections import deque
@@ -52,13 +53,14 @@ class Driver:
         awake: whether somebody looks soon whether there are posted messages.
         shut: whether nothing more may be posted.
         closed: whether it is over.
+        ending: whether it is since the process ends.
         leaving: when to give up what nobody waits for, and to close then: nobody has the client any more.
     """
 
     def __init__(self, endpoint: str, outbox: Outbox) -> None:
         self.outbox = outbox
         self.inside: dict[int, FrameType] = {}
-        self.awake = self.shut = self.closed = False
+        self.awake = self.shut = self.closed = self.ending = False
         self.leaving = inf
         self._mutex = threading.RLock()
         self._torn = False
@@ -224,6 +226,8 @@ class Driver:
         """Raise if there is nothing to hope for any more."""
         if self.outbox.error is not None:
             raise self.outbox.error
+        if self.closed and self.ending and threading.current_thread() is not threading.main_thread():
+            raise SystemExit  # it ends the thread in silence, as the end of the process would in a moment
         if self.closed:
             raise ZmuleError("this client is closed")
 
@@ -301,7 +305,7 @@ class Driver:
     def give_up(self, thread: int, request: int, arguments: tuple[Any, ...]) -> None:
         """Have a lock given up, whether it is held or waited for: that request of a thread's for it."""
         self._given_up.append((thread, request, arguments))
-        if not self.closed:
+        if not (self.closed or sys.is_finalizing()):  # when no thread can be started any more
             self._bell.ring()
             self.look_after()
 

@@ -410,6 +410,12 @@ class Client:
         finally:
             self._end()
 
+    def close_at_exit(self) -> None:
+        """Close it since the process ends: threads that wait for something are not told, but end."""
+        for driver in self._drivers:
+            driver.ending = True
+        self.close()
+
     def _end(self) -> None:
         """Disconnect. A session with a call further down this stack is closed when that is over."""
         self._closed = True

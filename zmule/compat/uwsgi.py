@@ -18,7 +18,6 @@ from typing import Any
 from zmule import current
 from zmule.compat import names, state
 from zmule.compat.harakiri import set_user_harakiri as set_user_harakiri
-from zmule.compat.origins import function_name, loading
 from zmule.compat.process import i_am_the_spooler as i_am_the_spooler
 from zmule.compat.process import log as log
 from zmule.compat.process import masterpid as masterpid
@@ -30,6 +29,7 @@ from zmule.compat.translate import as_bytes, check_message, errors, farm_name, s
 from zmule.core.frames import DIRECT, FARM, SIGNAL, Body
 from zmule.errors import Deadlock, QueueFull
 from zmule.mules.engine import Interrupted
+from zmule.mules.origins import function_name
 from zmule.version import VERSION
 
 version = f"2.0.31+zmule.{VERSION}".encode()
@@ -190,7 +190,7 @@ def register_signal(number: int, target: str, handler: Callable[[int], object], 
         raise TypeError(f"a target is str, not {type(target).__name__}")
     with errors():
         runner = current.signal_runner()
-        runner.register_from(loading(), function_name(handler), number, target, handler)
+        runner.register_from(runner.loading(), function_name(handler), number, target, handler)
 
 
 def signal(number: int, /) -> None:
@@ -223,18 +223,21 @@ def signal_registered(number: int, /) -> bool | None:
     While a module is loaded, None also if only other processes that load it do: this one is about to.
     """
     with errors():
-        return current.signal_runner().ask("signal_registered", signal_number(number), loading()) or None
+        runner = current.signal_runner()
+        return runner.ask("signal_registered", signal_number(number), runner.loading()) or None
 
 
 def add_timer(number: int, seconds: float, /) -> None:
-    """Raise the signal every so many seconds, from now.
+    """Raise the signal every so many seconds, from now; never if they are 0 or fewer.
 
     Raises:
         ValueError: the number or the seconds are out of range.
         TypeError: an argument is no number.
     """
-    with errors():
-        current.signal_runner().add_timer(signal_number(number), seconds_of(seconds))
+    number, period = signal_number(number), seconds_of(seconds)
+    if period > 0:
+        with errors():
+            current.signal_runner().add_timer(number, period)
 
 
 def add_ms_timer(number: int, milliseconds: float, /) -> None:
@@ -243,10 +246,13 @@ def add_ms_timer(number: int, milliseconds: float, /) -> None:
 
 
 def add_rb_timer(number: int, seconds: float, iterations: int = 0, /) -> None:
-    """Raise the signal so many times, every so many seconds; 0 or fewer: for ever. See `add_timer`."""
+    """Raise the signal so many times, every so many seconds; 0 or fewer times: for ever. See `add_timer`.
+
+    0 seconds or fewer: at once, and then every second.
+    """
     times = max(0, operator.index(iterations))
     with errors():
-        current.signal_runner().add_rb_timer(signal_number(number), seconds_of(seconds), times)
+        current.signal_runner().add_rb_timer(signal_number(number), max(0.0, seconds_of(seconds)), times)
 
 
 def add_cron(number: int, minute: int, hour: int, day: int, month: int, weekday: int, /) -> bool:

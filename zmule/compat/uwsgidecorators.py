@@ -16,9 +16,9 @@ from typing import Any, TypeVar
 from zmule import current
 from zmule.compat import harakiri as _harakiri
 from zmule.compat import names, state, uwsgi
-from zmule.compat.origins import function_name
 from zmule.compat.translate import errors, farm_name
 from zmule.core.queues import ANY, farm_queue, is_function, mule_queue
+from zmule.mules.origins import function_name
 
 Function = TypeVar("Function", bound=Callable[..., Any])
 

@@ -69,6 +69,7 @@ class Admission:
         self._broker.send(
             peer, Welcome(PROTOCOL_VERSION, self._broker.setup.id, mule.epoch, self._welcome_mule(mule))
         )
+        self._broker.returned()
 
     def _admit(self, wish: greeting.MuleWish, session: bytes, *, worker: bool) -> Mule:
         """Return the mule, or worker, that a process may be.

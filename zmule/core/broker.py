@@ -68,6 +68,7 @@ from zmule.core.intake import Intake, Pending
 from zmule.core.mules import Mule, Roster
 from zmule.core.queues import ANY, STRAY_QUEUE, Dead, farm_queue
 from zmule.core.redelivery import Redelivery
+from zmule.core.returns import Returns
 from zmule.core.room import Room
 from zmule.core.senders import Run, Sender, Senders
 from zmule.core.services import Services
@@ -96,6 +97,7 @@ class Broker:
         self.services = Services(self, setup.schedules, setup.locks)
         self.room = Room(self)
         self.intake = Intake(self.roster, self.dispatch, self.services.signals, self.room, self.limits)
+        self.returns = Returns(now.mono + self.limits.returning, self.intake.closed)
         self.dead: dict[int, Dead] = {}
         self.letters = DeadLetters(self)
         self.redelivery = Redelivery(self)
@@ -106,6 +108,7 @@ class Broker:
         self.turns = Turns(self)
         self.admission = Admission(self)
         self.broadcast = 0
+        self._owners: set[Peer] = set()
         self._housekeeping = now.mono + HOUSEKEEPING_SECONDS
         self._effects: list[Effect] = []
         self.questions: dict[str, Callable[[Asked], Any]] = {
@@ -176,6 +179,7 @@ class Broker:
         self.hangs.tick()
         self.dispatch.recall_stale(now.mono)
         self.services.tick()
+        self.returned()
         self.redelivery.tick()
         self.turns.tick()
         if now.mono >= self._housekeeping:
@@ -199,7 +203,15 @@ class Broker:
         deadlines = [self._housekeeping]
         if (mule := next(iter(self.roster.connected()), None)) is not None:
             deadlines.append(self._silent_since(mule))
-        timed = (self.hangs, self.services, self.dispatch, self.redelivery, self.turns, self.room)
+        timed = (
+            self.hangs,
+            self.returns,
+            self.services,
+            self.dispatch,
+            self.redelivery,
+            self.turns,
+            self.room,
+        )
         others = [each.next_deadline() for each in timed]
         return min(deadlines + [due for due in others if due is not None])
 
@@ -239,7 +251,9 @@ class Broker:
     # Peers come and go.
 
     def _received(self, event: FrameReceived) -> None:
-        peer, frame = event
+        peer, frame, owner = event
+        if type(frame) is Hello:
+            (self._owners.add if owner else self._owners.discard)(peer)
         self.roster.heard(peer, self.now.mono)
         self.services.locks.heard(peer)
         try:
@@ -256,6 +270,7 @@ class Broker:
         self.send(event.peer, Reset(ProtocolError.code, event.reason))
 
     def _vanished(self, event: PeersVanished) -> None:
+        self._owners.difference_update(event.peers)
         peers = dict.fromkeys(event.peers)  # one may be told of twice: by the monitor, and by a send
         mules = [mule for peer in peers if (mule := self.roster.at(peer)) is not None]
         for mule in mules:
@@ -279,6 +294,7 @@ class Broker:
         if self.senders.crowded():
             self._forget_senders()
         self.services.gone(peer)
+        self.returns.gone(peer)
         self.room.gone(peer)
 
     def _forget_senders(self) -> None:
@@ -307,11 +323,19 @@ class Broker:
         if sender is None:
             self.stranger(peer)
             return
+        if self.returns.hold(peer, frame, self.now.mono):
+            return
+        self.returned()  # if this one is too much to hold, what is held goes first
         save = self.intake.put(sender, frame, self.steady())
         if save is None:
             self.confirm(sender, ())
         else:
             self._keep(save)
+
+    def returned(self) -> None:
+        """Take up messages that have waited for a mule or farm to come back, and need not any more."""
+        for peer, frame in self.returns.ready(self.now.mono):
+            self._received(FrameReceived(peer, frame))
 
     def _keep(self, save: Save) -> None:
         """Have a batch kept, and what follows then done; at once if nothing is kept anyway."""
@@ -365,11 +389,12 @@ class Broker:
             pending.sender.confirmed = max(pending.sender.confirmed, pending.upto)
             self.confirm(pending.sender, pending.refusals)
 
-    def raise_signal(self, number: int) -> None:
-        """Raise a signal that a timer, cron or file monitor has caused."""
+    def raise_signal(self, number: int) -> bool:
+        """Raise a signal that a timer, cron or file monitor has caused; return whether that was needed."""
         save = self.intake.raised(number, self.steady())
         if save is not None:
             self._keep(save)
+        return save is not None
 
     def _path_watched(self, event: PathWatched) -> None:
         self.services.watched(event.path, None)
@@ -414,8 +439,14 @@ class Broker:
                 self.send(peer, Answer(frame.request, "", answer))
 
     def _order(self, asked: Asked, effect: Stop | Reload) -> None:
-        if self.roster.at(asked.peer) is None:
-            raise NotPermitted("only mules and workers may stop or reload the mules")
+        mule = self.roster.at(asked.peer)
+        if not (asked.peer in self._owners or (mule is not None and mule.configured)):
+            who = f"{'mule' if mule.number > 0 else 'worker'} {abs(mule.number)}" if mule else "a client"
+            self.note(
+                "warning",
+                f"{who} of another user, or from a network, may not {type(effect).__name__.lower()}",
+            )
+            raise NotPermitted("only mules that zmuled has started, and processes of its user, may do that")
         self.do(effect)
 
     def manned(self) -> bool:
@@ -444,7 +475,7 @@ class Broker:
         unsaved = self.intake.unsaved() + self.letters.rising()
         self.dispatch.validate(self.roster, unsaved + len(self.redelivery.delays))
         self.services.validate()
-        for part in (self.hangs, self.letters, self.redelivery.delays, self.room):
+        for part in (self.hangs, self.returns, self.letters, self.redelivery.delays, self.room):
             part.validate()
         for mule in self.roster:
             assert mule.peer is not None or not mule.in_flight, f"{mule} is not connected"

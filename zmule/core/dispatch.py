@@ -5,6 +5,10 @@ the mule that has stood idle there longest. A mule has room again: `feed` gives 
 queues, its own first, then `any`, then its farms in order, and lets it stand idle at all of them for
 the rest.
 
+Signals come first, but take turns with messages: after a signal, a message that waits is next, and then a
+signal again. So neither keeps the other waiting for ever, be it by a backlog or by a timer that is quicker
+than its handler.
+
 A message with which a mule has died is a suspect and travels alone: only to a mule with empty hands,
 and nothing follows until it is acknowledged. If it kills once more, it is known to be the one that did.
 
@@ -26,6 +30,7 @@ from zmule.core.mules import Mule
 from zmule.core.prefetch import MOST_BYTES, STALE
 from zmule.core.queues import (
     ANY,
+    STRAY_QUEUE,
     Message,
     Queue,
     attempt_of,
@@ -164,6 +169,11 @@ class Dispatcher:
         queue.ready.clear()
         return messages
 
+    def count_ready(self, name: str, body: Body) -> int:
+        """Return how many messages with that body are ready in a queue of signals."""
+        ready = self.queue(name).ready
+        return sum(message[2] == body for message in ready) if name == STRAY_QUEUE else len(ready)
+
     def take_out(self, name: str, body: Body) -> list[Message]:
         """Take what is ready and has that body out of a queue; it stays on the books."""
         queue = self.queue(name)
@@ -218,7 +228,8 @@ class Dispatcher:
         for queue in mule.queues:
             self._prune(queue)
         while (signal := self._oldest_signal(mule)) is not None and not self.paused:
-            self._hand(mule, signal, 1)
+            message = self._first_message(mule) if mule.signalled else None
+            self._hand(mule, message or signal, 1)
         for queue in mule.queues:
             while queue.ready and not self.paused and self._may_take(mule, queue):
                 self._hand(mule, queue)
@@ -363,6 +374,11 @@ class Dispatcher:
         """Return the queue with the oldest of the signals that wait for the mule and that it may take."""
         ready = [queue for queue in mule.signal_queues if queue.ready and self._may_take(mule, queue)]
         return min(ready, key=_head, default=None)
+
+    def _first_message(self, mule: Mule) -> Queue | None:
+        """Return the queue with the next message that waits for the mule and that it may take."""
+        queues = (queue for queue in mule.queues if queue.ready and queue.source in (DIRECT, FARM))
+        return next((queue for queue in queues if self._may_take(mule, queue)), None)
 
     def _hand(self, mule: Mule, queue: Queue, most: int | None = None) -> None:
         messages = queue.take(most or mule.room(queue.source), self.steady())

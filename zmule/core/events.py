@@ -15,10 +15,11 @@ Peer = bytes
 
 
 class FrameReceived(NamedTuple):
-    """A peer sent a well-formed frame."""
+    """A peer sent a well-formed frame. `owner`: it is a greeting, and the peer of the broker's own user."""
 
     peer: Peer
     frame: Frame
+    owner: bool = False
 
 
 class FrameRejected(NamedTuple):

@@ -99,14 +99,16 @@ class Hand:
     Attributes:
         arrival: the message; `TAKING` while the thread looks for one.
         peeked: the message that it is about to take, or has just taken, out of a buffer.
+        signalled: whether what it got last was a signal: then messages have their turn.
         verdict: the delay, and whether to make a dead letter of it, if it has come to nothing.
     """
 
-    __slots__ = ("arrival", "peeked", "since", "verdict")
+    __slots__ = ("arrival", "peeked", "signalled", "since", "verdict")
 
     def __init__(self) -> None:
         self.arrival: Arrival | None = None
         self.peeked: Arrival | None = None
+        self.signalled = False
         self.verdict: tuple[float | None, bool] | None = None
         self.since = 0.0
 
@@ -166,6 +168,7 @@ class Inbox(Link):
         self._pid, self._token = pid, token
         self._buffers: dict[str, deque[Arrival]] = {}
         self._sources: dict[int, list[deque[Arrival]]] = {}
+        self._signals_last: dict[int, list[deque[Arrival]]] = {}
         self.waiters: dict[Waiter, None] = {}
         self.acks: deque[int] = deque()
         self._nacks: deque[tuple[int, int, float | None, bool]] = deque()
@@ -203,7 +206,7 @@ class Inbox(Link):
             self.acks.append(last[0])
         hand.arrival = TAKING
         hand.since = self._now
-        for buffer in self._sources.get(bits, ()):
+        for buffer in self._signals_last.get(bits, ()) if hand.signalled else self._sources.get(bits, ()):
             if buffer:
                 try:
                     hand.peeked = buffer[0]
@@ -214,6 +217,7 @@ class Inbox(Link):
                     self.done(hand)
                 hand.arrival = arrival
                 hand.peeked = None
+                hand.signalled = arrival[2].source == SIGNAL
                 return arrival
         hand.arrival = hand.peeked = None
         return None
@@ -374,6 +378,10 @@ class Inbox(Link):
         self._sources = {
             bits: [buffer for name, buffer in self._buffers.items() if source_of(name) & bits]
             for bits in range(1, EVERY_SOURCE + 1)
+        }
+        self._signals_last = {
+            bits: [*buffers[1:], buffers[0]] if bits & SIGNAL else buffers
+            for bits, buffers in self._sources.items()
         }
         self.acks.clear()
         self._nacks.clear()

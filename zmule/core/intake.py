@@ -16,9 +16,17 @@ from zmule.core.dispatch import Dispatcher
 from zmule.core.effects import Save
 from zmule.core.frames import Batch, Body, Put, Refusal
 from zmule.core.mules import Roster
-from zmule.core.queues import ANY, LAST_SIGNAL, Message, byte_size, header_size, is_function
+from zmule.core.queues import (
+    ANY,
+    LAST_SIGNAL,
+    STRAY_QUEUE,
+    Message,
+    byte_size,
+    header_size,
+    is_function,
+)
 from zmule.core.senders import Sender
-from zmule.core.signals import MOST_PENDING, Signals
+from zmule.core.signals import MOST_PENDING, MOST_STRAY, Signals
 from zmule.core.terms import agreed
 from zmule.core.wire import MAX_REASON
 from zmule.errors import (
@@ -117,9 +125,14 @@ class Intake:
 
     def raised(self, number: int, wall: float) -> Save | None:
         """Take a signal that a source has raised: where one waits already, that one will do."""
-        unsaved = {name for pending in self._pending.values() for name, _ in pending.messages}
-        routes = [name for name in self._signals.route(number) if name not in unsaved]
-        queues = [name for name in routes if not self._dispatch.queue(name).ready]
+        body = bytes([number])
+        unsaved = {
+            (name, messages[0][2])
+            for pending in self._pending.values()
+            for name, messages in pending.messages
+        }
+        routes = [name for name in self._signals.route(number) if (name, body) not in unsaved]
+        queues = [name for name in routes if not self._dispatch.count_ready(name, body)]
         return self.copies(queues, number, 1, wall) if queues else None
 
     def copies(self, queues: list[str], number: int, count: int, wall: float) -> Save:
@@ -172,12 +185,19 @@ class Intake:
         number, taken = int(text), []
         for place in range(sequence, sequence + len(batch.bodies)):
             queues = self._signals.route(number)
-            if any(self._dispatch.length(name)[0] >= MOST_PENDING for name in queues):
+            if any(self._is_full(name, number) for name in queues):
                 full = QueueFull(f"signal {number} waits {MOST_PENDING} times already")
                 refusals.append(_refusal(place, full))
             else:
                 taken += [self._raise(name, number, wall) for name in queues]
         return taken
+
+    def _is_full(self, queue: str, number: int) -> bool:
+        """Return whether no more raises of a signal may wait in a queue. Strays of all numbers share one."""
+        length, _ = self._dispatch.length(queue)
+        if queue != STRAY_QUEUE or not MOST_PENDING <= length < MOST_STRAY:
+            return length >= (MOST_PENDING if queue != STRAY_QUEUE else MOST_STRAY)
+        return self._dispatch.count_ready(queue, bytes([number])) >= MOST_PENDING
 
     def _raise(self, queue: str, number: int, wall: float) -> tuple[str, list[Message]]:
         body = bytes([number])

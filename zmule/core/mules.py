@@ -16,7 +16,7 @@ from typing import NamedTuple
 
 from zmule.core import states
 from zmule.core.events import Peer
-from zmule.core.frames import EVERY_SOURCE, SOURCES
+from zmule.core.frames import EVERY_SOURCE, SIGNAL, SOURCES
 from zmule.core.instant import Instant
 from zmule.core.prefetch import Pace
 from zmule.core.queues import ANY, Message, Queue, farm_queue, mule_queue, number_of, source_of
@@ -105,6 +105,7 @@ class Mule:
         "session",
         "settled",
         "signal_queues",
+        "signalled",
         "signals",
         "since",
         "started",
@@ -154,6 +155,7 @@ class Mule:
         self.coming = 0
         self.threads = [0] * (EVERY_SOURCE + 1)
         self.buffered = 0
+        self.signalled = False
 
     @property
     def programmed(self) -> bool:
@@ -226,6 +228,7 @@ class Mule:
         """Put messages into the mule's hands; `alone`: nothing may follow until this one is done."""
         self.in_flight.update(zip(map(number_of, messages), messages, strict=True))
         self.sent[queue.source] += len(messages)
+        self.signalled = queue.source == SIGNAL
         self.coming += len(messages)
         if alone:
             self.alone = messages[0][0]

@@ -14,6 +14,7 @@ any raise of that number; what a store keeps at all, it keeps in this order.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping
+from functools import partial
 from typing import TYPE_CHECKING, Any, NamedTuple, cast
 
 from zmule.core.asking import LATER, Asked, arguments, checked
@@ -220,9 +221,10 @@ class Services:
         checked(self.timers.add_timer, check_signal(number), seconds, asker, now.mono)
 
     def _add_rb_timer(self, asked: Asked) -> None:
-        number, seconds, iterations = arguments(asked, int, float, int)
+        number, seconds, times, *anew = arguments(asked, int, float, int, *[bool] * len(asked.arguments[3:4]))
+        add = partial(self.timers.add_rb_timer, anew=anew == [True])
         asker, now = self._asker(asked.peer), self._broker.now
-        checked(self.timers.add_rb_timer, check_signal(number), seconds, iterations, asker, now.mono)
+        checked(add, check_signal(number), seconds, times, asker, now.mono)
 
     def _add_cron(self, asked: Asked) -> None:
         number, *fields = arguments(asked, int, int, int, int, int, int)
@@ -331,8 +333,7 @@ class Services:
         now = self._broker.now
         self.locks.tick()
         self._crons_moved |= self.timers.is_cron_due(now.wall)
-        for number in self.timers.due(now.mono, now.wall):
-            self._broker.raise_signal(number)
+        self.timers.due(now.mono, now.wall, self._broker.raise_signal)
         if self._crons_moved:
             self._remember()
 

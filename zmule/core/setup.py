@@ -12,7 +12,10 @@ from zmule.core.services import Schedules
 
 
 class Limits(NamedTuple):
-    """What the broker bounds: sizes in bytes, times in seconds."""
+    """What the broker bounds: sizes in bytes, times in seconds.
+
+    `returning` is for how long after its start messages may wait for mules and farms from outside.
+    """
 
     max_message: int = 1 << 20
     queue_messages: int = 2_000_000
@@ -25,6 +28,7 @@ class Limits(NamedTuple):
     max_dead: int = 100_000
     heartbeat: float = 6.0
     heartbeat_timeout: float = 20.0
+    returning: float = 0.0
     max_memory: int = 0
     max_connections: int = 0
 

@@ -24,6 +24,9 @@ from zmule.errors import SignalConflict, UnknownFarm, UnknownMule, UnknownTarget
 MOST_PENDING = 10_000
 """Raises of one signal that may wait for one target."""
 
+MOST_STRAY = 10 * MOST_PENDING
+"""Raises of all signals together that may wait for somebody to register them."""
+
 
 class Target(NamedTuple):
     """Whom a signal is for: `kind` is `first`, `each`, `one` or `farm`; `workers` tells them from mules."""
@@ -137,7 +140,7 @@ class Signals:
 
     def queues(self, mule: Mule) -> list[str]:
         """Return the queues that a mule reads for signals and for calls of its functions."""
-        names = [STRAY_QUEUE] if mule.number > 0 else []
+        names = [STRAY_QUEUE]
         for function in mule.functions:
             names += call_queues(function, mule.number, mule.farms)
         for number in mule.signals:

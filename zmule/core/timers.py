@@ -14,13 +14,14 @@ matched until then has fired, or was before its time, and does not fire again. S
   under way and for no other. For the broker's own, `settled()` is what a store keeps and `restore` gets back.
 
 An entry is known by what it is, its `Source`: to add it again only adds one more that asks for it. It is gone
-when nobody asks for it any more; so is a timer with iterations after the last, and to add it then starts it
-afresh.
+when nobody asks for it any more; so is a timer with iterations after the last. Who asks for that one later,
+in loading the same code, gets none; who wants it anew says so. An iteration counts when it has raised its
+signal: one that finds it raised already is made up for.
 """
 
 from __future__ import annotations
 
-from collections.abc import Hashable, Mapping
+from collections.abc import Callable, Hashable, Mapping
 from operator import itemgetter
 from typing import NamedTuple, Protocol
 
@@ -30,6 +31,9 @@ SHORTEST_SECONDS = 0.001
 LONGEST_SECONDS = 1e9
 ENTRIES_PER_ASKER = 10_000
 ENTRIES_OF_ALL = 200_000
+AT_ONCE_SECONDS = 1.0
+"""What the period of 0 stands for, after a first time at once: uWSGI looks once a second."""
+
 CLOCK_CHECK_SECONDS = 60.0
 TOLERANCE_MINUTES = 180
 RECENT_MINUTES = 2
@@ -121,6 +125,7 @@ class Timers:
         self._crons: Deadlines[_Cron] = Deadlines()
         self._minute = 0
         self._recent: dict[Source, int] = {}
+        self._spent: dict[Source, None] = {}
 
     def add_timer(self, signal: int, seconds: float, asker: Hashable, mono: float) -> Source:
         """Raise `signal` every so many seconds, from now on (`uwsgi.add_timer`).
@@ -139,17 +144,28 @@ class Timers:
         return self._add_timer(source, seconds, 0, asker, mono)
 
     def add_rb_timer(
-        self, signal: int, seconds: float, iterations: int, asker: Hashable, mono: float
+        self,
+        signal: int,
+        seconds: float,
+        iterations: int,
+        asker: Hashable,
+        mono: float,
+        *,
+        anew: bool = False,
     ) -> Source:
         """Raise `signal` every so many seconds, `iterations` times; 0: for ever (`uwsgi.add_rb_timer`).
 
-        For the rest see `add_timer`; fewer than 0 iterations are a `ValueError` too.
+        0 seconds: at once, and then every second. `anew`: also if it has run out before. For the rest see
+        `add_timer`; fewer than 0 iterations are a `ValueError` too.
         """
-        _check_period(seconds)
+        if seconds != 0:
+            _check_period(seconds)
         if iterations < 0:
             raise ValueError(f"the iterations of a timer are 0 (endless) or more, not {iterations}")
         times = f", {iterations} times" if iterations else ""
         source = Source("rb_timer", signal, f"every {float(seconds)} s{times}")
+        if anew:
+            self._spent.pop(source, None)
         return self._add_timer(source, seconds, iterations, asker, mono)
 
     def add_cron(self, signal: int, schedule: Schedule, asker: Hashable, wall: float) -> Source:
@@ -168,7 +184,11 @@ class Timers:
         return self._link(source, asker)
 
     def remove(self, source: Source) -> bool:
-        """Remove an entry, whoever asks for it; return whether there was one."""
+        """Remove an entry, whoever asks for it; return whether there was one.
+
+        One that has run out can be added afresh from here on.
+        """
+        self._spent.pop(source, None)
         if (entry := self._entries.get(source)) is None:
             return False
         self._forget(entry)
@@ -176,7 +196,8 @@ class Timers:
 
     def remove_all(self, kind: str, signal: int) -> int:
         """Remove a signal's entries of one kind, whoever asks for them; return how many there were."""
-        found = [source for source in self._entries if (source.kind, source.signal) == (kind, signal)]
+        known = [*self._entries, *self._spent]
+        found = [source for source in known if (source.kind, source.signal) == (kind, signal)]
         return sum(map(self.remove, found))
 
     def drop(self, asker: Hashable) -> None:
@@ -195,13 +216,17 @@ class Timers:
         at = self._crons.next()
         return at is not None and at <= wall
 
-    def due(self, mono: float, wall: float) -> list[int]:
-        """Return the signals to raise now, in the order in which they were due."""
+    def due(self, mono: float, wall: float, raises: Callable[[int], bool] = lambda signal: True) -> list[int]:
+        """Return the signals that were due, in that order.
+
+        Parameters:
+            raises: called with each; returns whether that has raised it, as opposed to finding it raised.
+        """
         minute = self._look_at_clock(wall)
         raised: list[tuple[float, _Entry]] = []
         for at, timer in self._timers.pop_due(mono):
             raised.append((at, timer))
-            self._go_on(timer, mono)
+            self._timers.set(timer, timer.step(mono))
         for at, cron in self._crons.pop_due(wall):
             if cron.settle(at, minute):
                 raised.append((at - wall + mono, cron))
@@ -209,6 +234,8 @@ class Timers:
         raised.sort(key=itemgetter(0))
         for _, entry in raised:
             entry.fired += 1
+            if raises(entry.source.signal) and isinstance(entry, _Timer):
+                self._spend(entry)
         return [entry.source.signal for _, entry in raised]
 
     def next_deadline(self, mono: float, wall: float) -> float | None:
@@ -262,20 +289,23 @@ class Timers:
         self, source: Source, seconds: float, iterations: int, asker: Hashable, mono: float
     ) -> Source:
         self._check_room(source, asker)
+        if source in self._spent:
+            return source
         if source not in self._entries:
-            timer = _Timer(source, seconds, iterations, mono)
+            timer = _Timer(source, seconds or AT_ONCE_SECONDS, iterations, mono)
             self._entries[source] = timer
-            self._timers.set(timer, timer.step(mono))
+            self._timers.set(timer, timer.step(mono) if seconds else mono)
         return self._link(source, asker)
 
-    def _go_on(self, timer: _Timer, mono: float) -> None:
-        """Plan the next fire of a timer that fires now, if it has one."""
+    def _spend(self, timer: _Timer) -> None:
+        """Count an iteration of a timer, which has run out with the last."""
         if timer.left == 1:
             self._forget(timer)
-            return
-        if timer.left is not None:
+            if len(self._spent) >= RECENT_ENTRIES:
+                del self._spent[next(iter(self._spent))]
+            self._spent[timer.source] = None
+        elif timer.left is not None:
             timer.left -= 1
-        self._timers.set(timer, timer.step(mono))
 
     def _plan(self, cron: _Cron) -> None:
         if (at := cron.step()) is not None:
@@ -339,7 +369,7 @@ class Timers:
 
         And that none is settled too far ahead of the clock.
         """
-        if not (self._entries or self._recent):
+        if not (self._entries or self._recent or self._spent):
             assert not any((self._asked, len(self._timers), len(self._crons)))
             return
         self._timers.validate()
@@ -356,7 +386,7 @@ class Timers:
         assert all(self._asked.values())
         assert self._links == len(links), "the entries are miscounted"
         assert all(entry.askers and entry.source == source for source, entry in self._entries.items())
-        assert not self._recent.keys() & self._entries.keys()
+        assert not (self._recent.keys() | self._spent.keys()) & self._entries.keys()
         assert all(until <= self._minute + TOLERANCE_MINUTES for until in self.settled().values())
 
 

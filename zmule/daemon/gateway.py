@@ -39,6 +39,7 @@ from zmule.core.wire import decode_for_broker, encode
 from zmule.daemon.door import Door
 from zmule.daemon.holding import Holding
 from zmule.daemon.lines import Lines
+from zmule.daemon.owner import is_owner
 from zmule.errors import ProtocolError
 
 SECONDS_A_TURN = 0.02
@@ -115,6 +116,7 @@ class Gateway:
         self._watched: frozenset[int] = frozenset()
         self._descriptors: dict[int, Peer] = {}
         self._peers: dict[Peer, int] = {}
+        self._owners: set[Peer] = set()
         self._greeted: set[Peer] = set()
         self._cut: set[Peer] = set()
         self._strikes: Counter[Peer] = Counter()
@@ -204,7 +206,8 @@ class Gateway:
         if peer not in self._greeted and len(data) > SHORT and kind_of(data) is not Hello:
             return StrangerSpoke(peer)
         try:
-            return FrameReceived(peer, decode_for_broker(data))
+            frame = decode_for_broker(data)
+            return FrameReceived(peer, frame, owner=peer in self._owners and type(frame) is Hello)
         except ProtocolError as error:
             return FrameRejected(peer, str(error))
 
@@ -244,6 +247,9 @@ class Gateway:
         self._descriptors[descriptor] = peer
         self._peers[peer] = descriptor
         self._newcomers.add(peer)
+        if is_owner(descriptor):
+            self._read_monitors()  # or else the number might be another's by now
+            self._owners.update({peer} & self._peers.keys())
         return True
 
     def _partings(self, drained: bool) -> Iterator[Event]:
@@ -255,6 +261,7 @@ class Gateway:
                 gone.append(peer)
         if gone:
             self._greeted.difference_update(gone)
+            self._owners.difference_update(gone)
             yield PeersVanished(tuple(gone))
         if not self._leaving:
             held, self._held = self._held, []

@@ -45,6 +45,9 @@ RESERVE, RESERVE_A_MULE = 24, 4
 COLLECT_AFTER = 200_000
 """Objects made and not freed after which to look for cycles among the young; usually 700."""
 
+RETURNING_SECONDS = 3.0
+"""For how long after its start messages may wait for mules and farms from outside to come back."""
+
 
 def run(config: Config) -> int:
     """Run the daemon until it is told to stop; return its exit status.
@@ -122,6 +125,7 @@ def setup(config: Config, pairs: tuple[tuple[str, str], ...], gateway: Gateway, 
             max_memory=guard.most,
             heartbeat=float(config.heartbeat),
             heartbeat_timeout=float(config.heartbeat_timeout),
+            returning=RETURNING_SECONDS,
         ),
         publish=pairs,
         about={

@@ -225,6 +225,14 @@ class Engine:
         """Whether the mule is to end."""
         return self._halted
 
+    def look_again(self) -> None:
+        """Interrupt the gets that can be. For the receiver to do."""
+        for getter in list(self._inbox.waiters):
+            nap = getter.nap() if isinstance(getter, Getter) else None
+            if nap is not None and nap.interruptible:
+                nap.interrupted = True
+                nap.wake()
+
     def has_waited(self) -> bool:
         """Return whether any thread has ever waited for something: what the mule runs is loaded then."""
         return bool(self._inbox.hands)
@@ -274,6 +282,10 @@ class Engine:
     def want(self, what: str, *arguments: Any) -> None:
         """Ask, and have the same asked at every registration to come. Errors are those of `ask`."""
         self.ask(what, *arguments)
+        self.note(what, *arguments)
+
+    def note(self, what: str, *arguments: Any) -> None:
+        """Have it asked at every registration to come."""
         self._receiver.do(partial(self._inbox.want, what, *arguments))
 
     def unwant(self, what: str, *arguments: Any) -> None:

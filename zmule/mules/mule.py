@@ -11,6 +11,7 @@ from zmule.core.inbox import Arrival, Delivery
 from zmule.core.questions import expect
 from zmule.core.queues import check_signal
 from zmule.mules.engine import BODY, Engine
+from zmule.mules.origins import loading
 from zmule.mules.signals import Handler
 
 
@@ -97,6 +98,10 @@ class SignalRunner(Engine):
         self.want("name_signal", name, number)
         return number
 
+    def loading(self) -> str:
+        """Return the name of what this thread is loading, "" if it is not loading anything."""
+        return loading(self.has_waited())
+
     def signal_registered(self, number: int) -> bool:
         """Return whether anybody handles the signal. Stands for `uwsgi.signal_registered`."""
         return bool(self.ask("signal_registered", check_signal(number)))
@@ -141,11 +146,14 @@ class SignalRunner(Engine):
         self.want("add_timer", check_signal(number), float(seconds))
 
     def add_rb_timer(self, number: int, seconds: float, iterations: int = 0) -> None:
-        """Raise the signal so many times, every so many seconds; 0: for ever.
+        """Raise the signal so many times, every so many seconds; 0 times: for ever, 0 seconds: from now on.
 
-        Stands for `uwsgi.add_rb_timer`.
+        Stands for `uwsgi.add_rb_timer`. One that has run out is not started again by a process that asks for
+        it as it is loaded; later on, it is.
         """
-        self.want("add_rb_timer", check_signal(number), float(seconds), iterations)
+        wish = check_signal(number), float(seconds), iterations
+        self.ask("add_rb_timer", *wish, not self.loading())
+        self.note("add_rb_timer", *wish)
 
     def add_cron(self, number: int, minute: int, hour: int, day: int, month: int, weekday: int) -> None:
         """Raise the signal at these times of the broker's clock. Stands for `uwsgi.add_cron`.

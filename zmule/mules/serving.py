@@ -20,13 +20,17 @@ import sys
 import threading
 from collections import Counter
 from collections.abc import Callable
+from contextlib import suppress
 from types import BuiltinFunctionType
 
-from zmule.core.frames import SIGNAL
+from zmule.core.frames import SIGNAL, STRAY
+from zmule.core.inbox import Delivery
 from zmule.core.queues import check_signal
 from zmule.endpoints import default_endpoint
 from zmule.errors import MuleStopped, ZmuleError
+from zmule.mules.engine import Interrupted
 from zmule.mules.mule import Worker, as_delivery
+from zmule.mules.origins import loading
 from zmule.reach import no_answer
 
 PATIENCE = 5.0
@@ -39,7 +43,7 @@ class ServingWorker(Worker):
 
     def __init__(self) -> None:
         self._ran: Counter[int] = Counter()
-        self._last = 0
+        self._last = self._watched = 0
         self._changed = threading.Condition()
         super().__init__(timeout=None)
 
@@ -57,13 +61,21 @@ class ServingWorker(Worker):
                 return
 
     def _serve_one(self) -> None:
-        delivery = self.receive(SIGNAL, None, as_delivery, handle=0)
+        sources = SIGNAL | STRAY if self._watched else SIGNAL
+        with suppress(Interrupted):
+            self._run(self.receive(sources, None, as_delivery, interruptible=True, handle=0))
+
+    def _run(self, delivery: Delivery | None) -> None:
         number = self.run(delivery) if delivery is not None else None
         if number is not None:
             with self._changed:
                 self._ran[number] += 1
                 self._last = number
                 self._changed.notify_all()
+
+    def loading(self) -> str:
+        """Return the name of the module that this thread is loading: a worker never waits in its own code."""
+        return loading(None)
 
     def signal_wait(self, number: int | None = None, timeout: float | None = None) -> int | None:
         """Wait until a signal has been handled; see `SignalRunner.signal_wait`."""
@@ -75,9 +87,20 @@ class ServingWorker(Worker):
 
         with self._changed:
             before = count()
-            if not self._changed.wait_for(lambda: count() > before, timeout):
-                return None
-            return self._last if number is None else number
+        self._watch(1)
+        try:
+            with self._changed:
+                if not self._changed.wait_for(lambda: count() > before, timeout):
+                    return None
+                return self._last if number is None else number
+        finally:
+            self._watch(-1)
+
+    def _watch(self, more: int) -> None:
+        """Have signals that nobody has registered served, too, while some thread waits for any."""
+        with self._changed:
+            self._watched += more
+        self._receiver.do(self.look_again)
 
     def signal_received(self) -> int:
         """Return the signal that this process has handled last, 0 if none."""

@@ -13,24 +13,26 @@ from pathlib import Path
 from types import FrameType
 from typing import Any
 
-from zmule import current
-
 LONGEST = 1000
 _OURS = str(Path(__file__).parents[1]) + os.sep
 
 
-def loading() -> str:
-    """Return the name of what this thread is loading, "" if it is not loading anything."""
-    mule = current.current_mule()
-    if mule is not None and mule.has_waited():
+def loading(has_waited: bool | None) -> str:
+    """Return the name of what this thread is loading, "" if it is not loading anything.
+
+    Args:
+        has_waited: whether the mule that this process is has ever waited for something; None: it is none, so
+            that only modules are being loaded.
+    """
+    if has_waited:
         return ""
     place = ""
     for frame in _frames():
         name = str(frame.f_globals.get("__name__", ""))
-        if frame.f_code.co_name == "<module>" and (mule is not None or name != "__main__"):
+        if frame.f_code.co_name == "<module>" and (has_waited is False or name != "__main__"):
             return module_name(name)
         place = name
-    return module_name(place) if mule is not None else ""
+    return module_name(place) if place and has_waited is False else ""
 
 
 def module_name(name: str) -> str:
