@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 import threading
 from itertools import count
 from types import TracebackType
@@ -38,7 +39,7 @@ class Claim:
         """Let go of the lock in the background, unless that is done. May be called from anywhere."""
         if not self.over:
             self.over = True
-            if self.request:
+            if self.request and not sys.is_finalizing():  # no thread can begin then, and all is let go of
                 self.driver.give_up(self.thread, self.request, self.arguments)
 
     def __del__(self) -> None:
