@@ -10,7 +10,7 @@ from typing import Annotated
 import typer
 
 from zmule.cli import app as apps
-from zmule.cli import common, dead, options, signals
+from zmule.cli import backup, common, dead, options, signals
 from zmule.cli.app import Command, Group
 from zmule.clients.sync import DEFAULT_TIMEOUT
 from zmule.core.greeting import MAX_NUMBER
@@ -136,6 +136,7 @@ def run(
 
 for command in signals.COMMANDS:
     app.command(cls=Command)(command)
+app.command()(backup.backup)
 app.add_typer(dead.commands, name="dead")
 
 

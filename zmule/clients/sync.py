@@ -377,6 +377,19 @@ class Client:
         chosen = _chosen(ids, queue, every)
         return 0 if chosen is None else expect(int, self._ask("drop_dead", *chosen, timeout=timeout))
 
+    def backup(self, timeout: float = 3600.0) -> str:
+        """Have the broker make a copy of its store's file, beside it; return its path on the broker's host.
+
+        The next one takes its place. `zmule backup` checks it and moves it away.
+
+        Args:
+            timeout: seconds to wait for it.
+
+        Raises:
+            StoreUnavailable: there is no room for it, or the store has no file.
+        """
+        return expect(str, self._ask("backup", timeout=timeout))
+
     def ping(self, timeout: float | None = None) -> float:
         """Return how long one round trip to the broker takes, in seconds."""
         self.max_message(timeout)  # so that the connection is there

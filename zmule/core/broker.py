@@ -16,11 +16,12 @@ from itertools import islice, takewhile
 from typing import Any, cast
 
 from zmule.core.admission import Admission
-from zmule.core.asking import LATER, Asked
+from zmule.core.asking import LATER, Asked, arguments
 from zmule.core.dead import DeadLetters
 from zmule.core.dispatch import Dispatcher
-from zmule.core.effects import Changes, Effect, Note, Publish, Recovery, Reload, Save, Send, Stop
+from zmule.core.effects import Backup, Changes, Effect, Note, Publish, Recovery, Reload, Save, Send, Stop
 from zmule.core.events import (
+    BackupEnded,
     BatchLost,
     BatchSaved,
     Event,
@@ -76,7 +77,7 @@ from zmule.core.setup import Setup
 from zmule.core.status import status
 from zmule.core.turns import Turns
 from zmule.core.wire import MAX_REASON
-from zmule.errors import NotPermitted, ProtocolError, ZmuleError
+from zmule.errors import NotPermitted, ProtocolError, StoreUnavailable, ZmuleError
 
 HOUSEKEEPING_SECONDS = 60.0
 MOST_TROUBLES = 3
@@ -117,6 +118,7 @@ class Broker:
             "stop": lambda asked: self._order(asked, Stop()),
             "reload": lambda asked: self._order(asked, Reload()),
             "room": self.room.ask,
+            "backup": self._back_up,
             **self.hangs.questions(),
             **self.services.questions(),
             **self.letters.questions(),
@@ -131,6 +133,7 @@ class Broker:
             Stalled: self._stalled,
             Undelivered: self.turns.undelivered,
             BatchSaved: self._saved,
+            BackupEnded: self._backed_up,
             BatchLost: self._lost,
             StoreFailed: self._store_failed,
             StoreRecovered: self._store_recovered,
@@ -448,6 +451,16 @@ class Broker:
             )
             raise NotPermitted("only mules that zmuled has started, and processes of its user, may do that")
         self.do(effect)
+
+    def _back_up(self, asked: Asked) -> object:
+        arguments(asked)
+        self.do(Backup(asked.peer, asked.request))
+        return LATER
+
+    def _backed_up(self, event: BackupEnded) -> None:
+        if self.roster.at(event.peer) or self.senders.at(event.peer):
+            code = StoreUnavailable.code if event.error else ""
+            self.send(event.peer, Answer(event.request, code, event.error or event.path))
 
     def manned(self) -> bool:
         """Return whether every configured mule is at its work."""

@@ -140,6 +140,13 @@ class Reload(NamedTuple):
     """Have all mules of the configuration started anew, each when it has finished its work."""
 
 
+class Backup(NamedTuple):
+    """Have the store make a copy of itself; `BackupEnded` follows."""
+
+    peer: Peer
+    request: int
+
+
 class KillMule(NamedTuple):
     """Kill the process of a mule of the configuration, and what it has started; `MuleExited` follows."""
 
@@ -157,4 +164,18 @@ class Note(NamedTuple):
     damped: bool = True
 
 
-Effect = Changes | Save | Forget | Bury | Send | Publish | Watch | Unwatch | Stop | Reload | KillMule | Note
+Effect = (
+    Changes
+    | Save
+    | Forget
+    | Bury
+    | Send
+    | Publish
+    | Watch
+    | Unwatch
+    | Stop
+    | Reload
+    | Backup
+    | KillMule
+    | Note
+)

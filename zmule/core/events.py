@@ -90,6 +90,15 @@ class StoreRecovered(NamedTuple):
     """The store writes again."""
 
 
+class BackupEnded(NamedTuple):
+    """The copy that a peer has asked for is at `path`, or there is none and `error` says why."""
+
+    peer: Peer
+    request: int
+    path: str
+    error: str | None
+
+
 class MuleSpawned(NamedTuple):
     """The supervisor started the process of a configured mule.
 
@@ -147,6 +156,7 @@ class StopRequested(NamedTuple):
 
 Event = (
     FrameReceived
+    | BackupEnded
     | FrameRejected
     | StrangerSpoke
     | PeersVanished

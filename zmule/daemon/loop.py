@@ -14,9 +14,11 @@ from collections import deque
 from collections.abc import Callable, Iterable
 from math import ceil
 from signal import SIGCHLD
+from typing import cast
 
 from zmule.core.broker import Broker
 from zmule.core.effects import (
+    Backup,
     Bury,
     Changes,
     Effect,
@@ -32,12 +34,14 @@ from zmule.core.effects import (
     Watch,
 )
 from zmule.core.events import (
+    BackupEnded,
     BatchLost,
     BatchSaved,
     Event,
     PathChanged,
     PathRefused,
     PathWatched,
+    Peer,
     Stalled,
     StopRequested,
     StoreFailed,
@@ -183,6 +187,9 @@ class Loop:
         elif error is not None and self._store_error is None:
             self._happened([StoreFailed(error)])
         self._store_error = error
+        for ticket, path, complaint in self._store.backups():
+            peer, request = cast(tuple[Peer, int], ticket)
+            self._happened([BackupEnded(peer, request, path, complaint)])
 
     def _next_deadline(self) -> float:
         """Return until when there is nothing to do if nothing happens."""
@@ -236,6 +243,9 @@ class Loop:
 
     def _unwatch(self, effect: Unwatch) -> None:
         self._monitors.remove(effect.path)
+
+    def _back_up(self, effect: Backup) -> None:
+        self._store.backup((effect.peer, effect.request))
 
     def _reload(self, _: Reload) -> None:
         log.info("a mule or worker has asked for it: starting all mules anew")
@@ -304,6 +314,7 @@ _PERFORM: dict[type[Effect], Callable[..., None]] = {
     Unwatch: Loop._unwatch,
     Stop: Loop._stop,
     Reload: Loop._reload,
+    Backup: Loop._back_up,
     KillMule: Loop._kill,
     Note: Loop._note,
 }

@@ -6,9 +6,9 @@ from pathlib import Path
 
 from zmule.core.effects import Recovery
 from zmule.errors import ConfigError
-from zmule.stores.store import Changes, Lost, Saved, Store
+from zmule.stores.store import Changes, Copy, Lost, Saved, Store
 
-__all__ = ["Changes", "Lost", "Recovery", "Saved", "Store", "open_store"]
+__all__ = ["Changes", "Copy", "Lost", "Recovery", "Saved", "Store", "open_store"]
 
 
 def open_store(url: str, *, trust_folders: bool = False) -> Store:

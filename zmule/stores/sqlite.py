@@ -22,15 +22,16 @@ import signal
 import sqlite3
 from collections import deque
 from collections.abc import Iterable, Iterator
-from contextlib import contextmanager, suppress
+from contextlib import closing, contextmanager, suppress
 from pathlib import Path
 from threading import Condition, Lock, Thread
 from time import monotonic
 
 from zmule.core.effects import Recovery
 from zmule.stores import tables
+from zmule.stores.copies import copy_path, make_copy_file, make_whole, sync_file
 from zmule.stores.schema import WAL_BYTES, Database, commit_nothing, damaged, explained
-from zmule.stores.store import Changes, Lost, Saved
+from zmule.stores.store import Changes, Copy, Lost, Saved
 from zmule.stores.tables import Group
 
 ROOM_BYTES = 2 * WAL_BYTES
@@ -44,6 +45,9 @@ TIDY_SECONDS = 1.0
 LOOK_SECONDS = 2.0
 """How often an idle writer looks whether the file is still in its place."""
 
+COPY_PAGES = 256
+"""How much of a copy is made before waiting changes are written: 1 MB."""
+
 STEP_SECONDS = 0.003
 SPARE_PAGES = 1024
 """Free pages that stay in the file for the next messages."""
@@ -51,6 +55,10 @@ SPARE_PAGES = 1024
 
 class DiskFull(Exception):
     """Writing more would leave less than `ROOM_BYTES` of the disk free."""
+
+
+class Stopped(Exception):
+    """The store is being closed."""
 
 
 class Misplaced(Exception):
@@ -88,6 +96,8 @@ class SqliteStore:
         self._changed = Condition()
         self._given: list[Changes] = []
         self._answers: list[Saved | Lost] = []
+        self._tickets: list[object] = []
+        self._copies: list[Copy] = []
         self._kept: deque[Changes] = deque()
         self._trouble: str | None = None
         self._closed = self._rung = False
@@ -134,6 +144,16 @@ class SqliteStore:
                 self._rung = False
             return answers
 
+    def backup(self, ticket: object) -> None:
+        with self._changed:
+            self._tickets.append(ticket)
+            self._changed.notify()
+
+    def backups(self) -> list[Copy]:
+        with self._changed:
+            copies, self._copies = self._copies, []
+            return copies
+
     def descriptor(self) -> int | None:
         return self._signal
 
@@ -174,7 +194,9 @@ class SqliteStore:
                 self._lose(given, self._trouble)
             elif given:
                 self._commit(given)
-            elif not closing:
+            if self._tickets and not closing:
+                self._make_copies()
+            elif not given and self._trouble is None and not closing:
                 self._look_around()
         if self._kept:
             self._caught_up()
@@ -188,7 +210,7 @@ class SqliteStore:
             return given, self._closed
 
     def _has_work(self) -> bool:
-        return self._closed or (bool(self._given) and self._trouble is None)
+        return self._closed or bool(self._tickets) or (bool(self._given) and self._trouble is None)
 
     def _patience(self) -> float:
         if self._trouble is not None:
@@ -209,6 +231,45 @@ class SqliteStore:
             self._lose([], str(error))
             with self._changed:
                 self._ring()
+
+    def _make_copies(self) -> None:
+        """Make one copy for all who want one, and tell them."""
+        tickets, self._tickets = self._tickets, []
+        error = None
+        try:
+            self._copy()
+        except Exception as failure:
+            error = self._reason(failure)
+        path = os.fspath(copy_path(self._path))
+        with self._changed:
+            self._copies += [Copy(ticket, path, error) for ticket in tickets]
+            self._ring()
+
+    def _copy(self) -> None:
+        """Copy the file, a few pages at a time: what is given meanwhile is written in between."""
+        size = self._path.stat().st_size + WAL_BYTES
+        disk = os.statvfs(self._path)
+        if disk.f_bavail * disk.f_frsize < ROOM_BYTES + size:
+            raise DiskFull(f"a copy needs {size >> 20} MB of the disk and {ROOM_BYTES >> 20} MB beside it")
+        path = make_copy_file(self._path)
+        try:
+            with closing(sqlite3.connect(path, isolation_level=None)) as target:
+                self._db.backup(target, pages=COPY_PAGES, progress=lambda *_: self._write_meanwhile())
+                make_whole(target)
+            sync_file(path)
+        except BaseException:
+            path.unlink(missing_ok=True)
+            raise
+
+    def _write_meanwhile(self) -> None:
+        with self._changed:
+            if self._closed:
+                raise Stopped("zmuled is stopping")
+            given, self._given = self._given, []
+        if given and self._trouble is not None:
+            self._lose(given, self._trouble)
+        elif given:
+            self._commit(given)
 
     def _commit(self, given: list[Changes]) -> None:
         try:

@@ -34,6 +34,14 @@ class Lost(NamedTuple):
     reason: str
 
 
+class Copy(NamedTuple):
+    """A copy for who has the ticket is at `path`, unless there is an error."""
+
+    ticket: object
+    path: str
+    error: str | None
+
+
 class Store(Protocol):
     """A store. All methods are for one thread, the loop's."""
 
@@ -66,6 +74,12 @@ class Store(Protocol):
 
     def healthy(self) -> str | None:
         """Return None, or why the store cannot write at present: then new messages are to be refused."""
+
+    def backup(self, ticket: object) -> None:
+        """Have a copy made; `backups` will tell of it, and `descriptor` that it does."""
+
+    def backups(self) -> list[Copy]:
+        """Return the copies that have been made, or have failed, since the last call."""
 
     def close(self) -> None:
         """Write what was given, then end. The last answers can still be had from `completed`."""

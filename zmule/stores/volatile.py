@@ -6,7 +6,7 @@ A second record of each message would be of no use: it would die with the broker
 from __future__ import annotations
 
 from zmule.core.effects import Recovery
-from zmule.stores.store import Changes, Lost, Saved
+from zmule.stores.store import Changes, Copy, Lost, Saved
 
 
 class VolatileStore:
@@ -14,6 +14,7 @@ class VolatileStore:
 
     def __init__(self) -> None:
         self._answers: list[Saved | Lost] = []
+        self._copies: list[Copy] = []
         self._closed = False
 
     def recover(self) -> Recovery:
@@ -34,6 +35,13 @@ class VolatileStore:
 
     def healthy(self) -> None:
         return None
+
+    def backup(self, ticket: object) -> None:
+        self._copies.append(Copy(ticket, "", "the store is memory:, of which there is no copy to make"))
+
+    def backups(self) -> list[Copy]:
+        copies, self._copies = self._copies, []
+        return copies
 
     def close(self) -> None:
         self._closed = True

@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from zmule.core.effects import Recovery
-from zmule.stores.store import Changes, Lost, Saved
+from zmule.stores.store import Changes, Copy, Lost, Saved
 from zmule.testing.memory import MemoryStore
 
 
@@ -35,6 +35,7 @@ class SimStore:
     def _forget_all(self) -> None:
         self._given: list[Changes] = []
         self._answers: list[Saved | Lost] = []
+        self._copies: list[Copy] = []
         self._kept: list[Changes] = []
         self._trouble: str | None = None
 
@@ -56,6 +57,13 @@ class SimStore:
 
     def healthy(self) -> str | None:
         return self._trouble
+
+    def backup(self, ticket: object) -> None:
+        self._copies.append(Copy(ticket, "", "there is no disk to copy to"))
+
+    def backups(self) -> list[Copy]:
+        copies, self._copies = self._copies, []
+        return copies
 
     def close(self) -> None:
         self.commit()

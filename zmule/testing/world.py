@@ -15,6 +15,7 @@ from typing import NamedTuple
 
 from zmule.core.broker import Broker
 from zmule.core.effects import (
+    Backup,
     Bury,
     Effect,
     Forget,
@@ -29,6 +30,7 @@ from zmule.core.effects import (
     Watch,
 )
 from zmule.core.events import (
+    BackupEnded,
     BatchLost,
     BatchSaved,
     Event,
@@ -415,6 +417,8 @@ class World:
                 self.watch(effect)
             elif isinstance(effect, KillMule):
                 self.slay(effect.number)
+            elif isinstance(effect, Backup):
+                self._watches.append(BackupEnded(effect.peer, effect.request, "", "there is no disk here"))
             elif not isinstance(effect, (Note, Stop, Reload)):
                 self.keep(effect)
 
