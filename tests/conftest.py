@@ -14,6 +14,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+import hypothesis
 import pytest
 from ports import free_ports
 
@@ -21,6 +22,8 @@ from zmule.clients.sync import Client
 from zmule.errors import ZmuleError
 
 os.environ.pop("PYTHONUNBUFFERED", None)  # users' processes buffer
+hypothesis.settings.register_profile("busy", deadline=None)  # an example takes long where others work, too
+hypothesis.settings.load_profile("busy")
 PATIENCE = 30.0
 COMMANDS = Path(sys.executable).parent
 

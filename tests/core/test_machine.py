@@ -270,4 +270,4 @@ class Machine(RuleBasedStateMachine):
 
 
 TestMachine = Machine.TestCase
-TestMachine.settings = settings(max_examples=50, stateful_step_count=80, deadline=None)
+TestMachine.settings = settings(max_examples=50, stateful_step_count=80)

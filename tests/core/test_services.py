@@ -715,7 +715,7 @@ ARGUMENTS = st.lists(VALUES, max_size=7).map(tuple) | st.integers(0, 6).flatmap(
 ASKS = st.tuples(st.integers(0, 2), st.sampled_from(QUESTIONS), ARGUMENTS)
 
 
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=300)
 @given(st.lists(ASKS, max_size=20))
 def test_any_question_has_an_answer_and_harms_nothing(asks: list[tuple[int, str, tuple[Any, ...]]]) -> None:
     """Any arguments give one answer, with a code that is known; or, for a lock, none for the time being."""

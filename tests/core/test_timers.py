@@ -632,4 +632,4 @@ class Machine(RuleBasedStateMachine):
 
 
 TestTimers = Machine.TestCase
-TestTimers.settings = settings(max_examples=25, stateful_step_count=50, deadline=None)
+TestTimers.settings = settings(max_examples=25, stateful_step_count=50)

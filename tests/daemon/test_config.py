@@ -780,7 +780,7 @@ def outcome(flags: Flags) -> str:
     return ""
 
 
-@settings(suppress_health_check=[HealthCheck.function_scoped_fixture], deadline=None)
+@settings(suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(tables=TABLES)
 def test_any_file_gives_a_configuration_or_one_line(write: Write, tables: dict[str, Any]) -> None:
     text = outcome(
@@ -790,7 +790,6 @@ def test_any_file_gives_a_configuration_or_one_line(write: Write, tables: dict[s
     assert text.startswith("z.toml: ") or not text
 
 
-@settings(deadline=None)
 @given(
     st.dictionaries(
         st.sampled_from([setting.name for setting in SETTINGS if setting.name != "config"]), TEXTS

@@ -597,7 +597,7 @@ STEPS: dict[str, Callable[[Path], object]] = {
 }
 
 
-@settings(max_examples=6, deadline=None)
+@settings(max_examples=6)
 @given(st.lists(st.sampled_from(sorted(STEPS)), min_size=10, max_size=30))
 def test_whatever_happens_on_the_way_what_is_found_is_what_was_noticed(steps: list[str]) -> None:
     def found() -> tuple[int, int, int] | None:

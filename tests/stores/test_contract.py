@@ -329,5 +329,5 @@ def test_store_holds_what_dictionaries_would(kind: str) -> None:
             def make() -> Place:
                 return Place("memory:" if kind == "memory" else f"sqlite://{folder}/{next(places)}.db")
 
-        steps = settings(max_examples=25, stateful_step_count=12, deadline=None, database=None)
+        steps = settings(max_examples=25, stateful_step_count=12, database=None)
         run_state_machine_as_test(Machine, settings=steps)
