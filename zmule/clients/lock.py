@@ -8,6 +8,7 @@ from itertools import count
 from types import TracebackType
 from typing import TYPE_CHECKING, Any
 
+from zmule.clients.rounds import Round
 from zmule.core.lockservice import THREAD_BITS
 
 if TYPE_CHECKING:
@@ -25,10 +26,12 @@ class Claim:
         request: the number of that question; 0 if it has none yet.
         token: the fencing token, once it is held.
         over: whether there is nothing to let go of.
+        round: what a thread of a mule has it for.
     """
 
     request = token = 0
     over = False
+    round: Round | None = None
 
     def __init__(self, driver: Driver, thread: int, arguments: tuple[Any, ...]) -> None:
         self.driver = driver
@@ -52,11 +55,14 @@ class Holder(threading.local):
     Attributes:
         number: tells this thread from all others that the process ever had, since numbers of the system's
             are used again; its lower half is the system's.
+        claims: what it holds, by name.
+        rounds: of the locks under which it has got a message, in a mule: the last one of each.
     """
 
     def __init__(self) -> None:
         self.number = next(_threads) << THREAD_BITS | threading.get_native_id()
         self.claims = Claims()
+        self.rounds: dict[int | str, Round] = {}
 
 
 class Claims(dict[int | str, Claim]):

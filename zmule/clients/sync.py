@@ -12,7 +12,7 @@ from types import FrameType, TracebackType
 from typing import TYPE_CHECKING, Any
 
 from zmule import process
-from zmule.clients import ending
+from zmule.clients import ending, rounds
 from zmule.clients.driver import Driver
 from zmule.clients.ending import CLOSE_TIMEOUT
 from zmule.clients.lock import Claim, Holder, Lock
@@ -212,6 +212,7 @@ class Client:
         wait = -1.0 if timeout is None else float(timeout)
         holder = self._holder
         former = holder.claims.get(name)
+        round = rounds.begin(holder.rounds.get(name), sys._getframe())
         claim: Claim | None = None
         driver = self._enter(sys._getframe())
         try:
@@ -221,6 +222,7 @@ class Client:
                 )
             claim = Claim(driver, holder.number, (name, holder.number, wait, blocking))
             claim.token = expect(int, self._asking(driver, "lock", claim.arguments, None, timeout, claim))
+            claim.round = round
             holder.claims[name] = claim
             driver.guarded(driver.outbox.hold, claim.request)
             driver.guarded(driver.look_after)
@@ -237,6 +239,8 @@ class Client:
         """Let go of a lock; `Lock.release` tells the rest."""
         holder = self._holder
         claim = holder.claims.pop(name, None)
+        if claim is not None and claim.round is not None and rounds.end(claim.round):
+            holder.rounds[name] = claim.round
         if claim is None or claim.driver not in self._drivers:
             self._ask("unlock", name, holder.number)
         elif claim.driver.enter(sys._getframe()):

@@ -26,6 +26,7 @@ from types import FrameType, TracebackType
 from typing import Any, NoReturn, Self, TypeVar, cast
 
 from zmule import process
+from zmule.clients import rounds
 from zmule.core.frames import SIGNAL, STRAY, Body
 from zmule.core.inbox import Arrival, Delivery, Inbox
 from zmule.core.wire import MAX_SECONDS
@@ -105,6 +106,8 @@ class Engine:
         process.register(self)
         self._receiver.start()
         self._register(timeout)
+        if role == "mule":
+            rounds.watch(self._hands)
 
     def _register(self, timeout: float | None) -> None:
         registered = False

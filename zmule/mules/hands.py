@@ -12,7 +12,8 @@ import weakref
 from collections.abc import Callable
 from typing import cast
 
-from zmule.core.inbox import Hand, Inbox
+from zmule.clients.rounds import Token
+from zmule.core.inbox import TAKING, Hand, Inbox
 
 
 class ThreadHand(Hand):
@@ -56,6 +57,17 @@ class Hands:
             self._inbox.hands.add(hand)
             self.local.hand = hand
         return hand
+
+    def in_hand(self) -> Token | None:
+        """Return what this thread is working on."""
+        hand: ThreadHand | None = getattr(self.local, "hand", None)
+        arrival = None if hand is None else hand.arrival
+        return None if arrival is None or arrival is TAKING else (arrival[0], arrival[2].epoch)
+
+    def ack(self) -> None:
+        """Acknowledge that, now."""
+        self._inbox.done(self.mine())
+        self._soon(lambda: None)
 
     def at_work(self, but: Hand | None = None) -> int:
         """Return how many are at work, but for one that does not count."""
