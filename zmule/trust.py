@@ -43,7 +43,7 @@ def check_way(path: Path, trusted: Set[int]) -> None:
         OSError: a folder cannot be looked at.
     """
     users = trusted | {ROOT}
-    for step, found in _steps(path):
+    for step, found in steps(path):
         if found.st_uid not in users:
             raise Untrusted(f"{step} belongs to {user_name(found.st_uid)}")
         if stat.S_ISDIR(found.st_mode) and is_open(found) and not found.st_mode & stat.S_ISVTX:
@@ -133,7 +133,7 @@ def _is_private(group: int, user: int) -> bool:
     return entry.gr_name == name and set(entry.gr_mem) <= {name}
 
 
-def _steps(path: Path) -> Iterator[tuple[Path, os.stat_result]]:
+def steps(path: Path) -> Iterator[tuple[Path, os.stat_result]]:
     """Yield the folders and links through which the kernel goes to a path; a link's own folder before it."""
     here, links = Path("/"), 0
     ahead = _names(os.fspath(path))

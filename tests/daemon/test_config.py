@@ -21,6 +21,7 @@ ROOT = Path(__file__).parents[2]
 
 Flags = dict[str, list[str]]
 Write = Callable[[str], str]
+USER, GROUP = str(os.geteuid()), str(os.getegid())
 
 SAMPLES: dict[str, tuple[str, ...]] = {
     "app": ("one.tasks", "two.tasks", "three"),
@@ -32,6 +33,9 @@ SAMPLES: dict[str, tuple[str, ...]] = {
     "store": ("memory:", "sqlite:///a/b.db", "sqlite:c.db"),
     "insecure": ("true", "false", "true"),
     "trust_folders": ("true", "false", "true"),
+    "socket_mode": ("660", "0666", "0o600"),
+    "socket_group": (GROUP, f"0{GROUP}", f"00{GROUP}"),
+    "socket_owner": (USER, f"0{USER}", f"00{USER}"),
     "heartbeat": ("1", "2", "0.5"),
     "heartbeat_timeout": ("11", "12", "13.5"),
     "max_message": ("1", "2", "3"),
@@ -109,6 +113,9 @@ def test_defaults(monkeypatch: pytest.MonkeyPatch) -> None:
         store="memory:",
         insecure=False,
         trust_folders=False,
+        socket_mode="600",
+        socket_group="",
+        socket_owner="",
         app=None,
         mules=(),
         farms=(),

@@ -3,7 +3,8 @@
 The options are built from the declarations in `zmule.daemon.settings`; only `--check` and `--version`, which
 are no settings, stand here. uWSGI's `--mule` takes a value after `=` or none at all, which typer cannot
 say, so the words are respelled before typer sees them: `--mule` becomes `--mule=`, and `--mules 2` two of
-those, each in its place, because the order gives the mules their numbers.
+those, each in its place, because the order gives the mules their numbers. uWSGI's options for sockets become
+our own.
 """
 
 from __future__ import annotations
@@ -23,7 +24,17 @@ from zmule.cli.check import Origins, summary
 from zmule.cli.common import UsageError
 from zmule.daemon.alarm import STOP_SIGNALS
 from zmule.daemon.config import MAX_MULES, load
-from zmule.daemon.settings import MULE, MULES, SETTINGS, SWITCH, Setting, shown
+from zmule.daemon.settings import (
+    MULE,
+    MULES,
+    SETTINGS,
+    SOCKET_GROUP,
+    SOCKET_MODE,
+    SOCKET_OWNER,
+    SWITCH,
+    Setting,
+    shown,
+)
 from zmule.version import VERSION
 
 EPILOG = (
@@ -31,6 +42,9 @@ EPILOG = (
     "ZMULE_MAX_MESSAGE. A flag beats the environment, the environment the file, the file the default."
 )
 
+
+UWSGI_MODE = "666"
+"""What `--chmod-socket` without a mode stands for, as in uWSGI."""
 
 app = typer.Typer(add_completion=False, pretty_exceptions_enable=False)
 
@@ -66,10 +80,25 @@ def respell(words: Sequence[str]) -> Iterator[str]:
             )
         elif word == MULE.flag:
             yield f"{MULE.flag}="
+        elif flag == "--chmod-socket":
+            yield f"{SOCKET_MODE.flag}={value if equals else UWSGI_MODE}"
+        elif flag == "--chown-socket":
+            yield from _owners(value if equals else next(rest, ""))
         elif flag == MULES.flag:
             yield from [f"{MULE.flag}="] * _count(value if equals else next(rest, ""))
         else:
             yield word
+
+
+def _owners(text: str) -> Iterator[str]:
+    """Yield options for what uWSGI writes as `user`, `user:group` or `:group`."""
+    user, colon, group = text.partition(":")
+    if not (user or group) or (colon and not group):
+        raise UsageError(f"--chown-socket needs USER:GROUP, not {shown(text)}")
+    if user:
+        yield f"{SOCKET_OWNER.flag}={user}"
+    if group:
+        yield f"{SOCKET_GROUP.flag}={group}"
 
 
 def _count(text: str) -> int:
@@ -93,6 +122,8 @@ def _run(context: typer.Context, check: bool, version: bool, **flags: Any) -> No
     if check:
         text = summary(config, Origins(given, os.environ))
         typer.echo(text.encode(sys.stdout.encoding, "backslashreplace"))
+        for remark in config.remarks():
+            common.tell(f"zmuled: {remark}\n")
         return
     from zmule.daemon import main as daemon
 

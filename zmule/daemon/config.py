@@ -10,16 +10,17 @@ from __future__ import annotations
 
 import re
 import signal
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import NamedTuple
 
 from zmule.core.greeting import MAX_FARM_NAME, is_farm_name
 from zmule.daemon import settings as declared
+from zmule.daemon.access import Access, access, closed, group_number, user_number
 from zmule.daemon.claims import check_claims
 from zmule.daemon.raisers import CronSpec, FilemonSpec, TimerSpec, crons, filemons, timers
-from zmule.daemon.settings import ACK, FARM, MULE, STOP_SIGNAL, TTL, is_dotted, shown
+from zmule.daemon.settings import ACK, FARM, MULE, STOP_SIGNAL, TTL, Setting, is_dotted, shown
 from zmule.daemon.sources import (
     DEFAULT,
     Found,
@@ -75,6 +76,9 @@ class Config:
     store: str
     insecure: bool
     trust_folders: bool
+    socket_mode: str
+    socket_group: str
+    socket_owner: str
     app: str | None
     mules: tuple[MuleSpec, ...]
     farms: tuple[FarmSpec, ...]
@@ -99,6 +103,17 @@ class Config:
     max_memory: int
     log_level: str
     log_format: str
+
+    @property
+    def access(self) -> Access:
+        """Who may connect to the sockets."""
+        return access(self.socket_mode, self.socket_owner, self.socket_group)
+
+    def remarks(self) -> list[str]:
+        """Return what is to be said of the sockets' folders as they are now."""
+        endpoints = (*self.endpoints, *self.publish)
+        remarks = [closed(endpoint, self.access) for endpoint in endpoints]
+        return list(dict.fromkeys(filter(None, remarks)))
 
 
 def load(flags: Mapping[str, Sequence[str]], environ: Mapping[str, str]) -> Config:
@@ -145,6 +160,9 @@ def _load(sources: Sources) -> Config:
         store=store,
         insecure=sources.pick(declared.INSECURE).value,
         trust_folders=sources.pick(declared.TRUST_FOLDERS).value,
+        socket_mode=_socket_mode(sources),
+        socket_group=_account(sources, declared.SOCKET_GROUP, group_number),
+        socket_owner=_account(sources, declared.SOCKET_OWNER, user_number),
         app=sources.pick(declared.APP).value,
         mules=mules,
         farms=_farms(sources, len(mules)),
@@ -190,6 +208,23 @@ def _heartbeats(sources: Sources) -> tuple[float, float]:
             f"of {every.value:g} s ({other.where})"
         )
     return every.value, silence.value
+
+
+def _socket_mode(sources: Sources) -> str:
+    """Return the mode of the sockets. A group that is named, and no mode, is one that is let in."""
+    found = sources.find(declared.SOCKET_MODE)
+    usual = "660" if sources.pick(declared.SOCKET_GROUP).value else declared.SOCKET_MODE.default
+    return found.value if found else usual
+
+
+def _account(sources: Sources, setting: Setting[str], number: Callable[[str], int]) -> str:
+    """Return the user or group that is named, once it is known that a socket can be given to it."""
+    for found in sources.all(setting):
+        try:
+            number(found.value)
+        except ConfigError as error:
+            raise ConfigError(f"{found.where}: {error}") from None
+    return sources.pick(setting).value
 
 
 def _serializer(sources: Sources, endpoints: Sequence[str]) -> str:

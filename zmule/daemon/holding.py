@@ -3,11 +3,12 @@
 libzmq binds an ipc path over whatever stands there: it takes a live socket away from another broker without
 a word, and deletes a regular file. So zmuled first holds the endpoint: it has the lock `PATH.lock` (flock,
 which the kernel frees however zmuled ends, and which no mule inherits), and it has made sure that at PATH
-there is nothing, or a socket to which nobody listens. Then it makes the socket itself, with mode 0600 before
-it listens, whatever the umask, and libzmq is given the descriptor: so libzmq removes nothing either.
+there is nothing, or a socket to which nobody listens. Then it makes the socket itself, with its mode, owner
+and group before it listens, whatever the umask, and libzmq is given the descriptor: so libzmq removes nothing
+either.
 
 Who may write to a folder on the way to PATH decides who is the broker: see `zmule.trust`. A folder that is
-missing is made with mode 0700.
+missing is made with mode 0700, and lets those through whom the socket is for (`zmule.daemon.access`).
 
 The lock file is removed at release, so that a zmuled run once by root under /tmp does not keep a later one
 of another user out. That opens a known race: somebody opens the file, we remove it, and his lock is on a
@@ -34,10 +35,12 @@ from pathlib import Path
 import zmq
 
 from zmule import addresses
+from zmule.daemon.access import Access
 from zmule.endpoints import check_endpoint
 from zmule.errors import ConfigError, EndpointInUse, NotPermitted, ZmuleError
 from zmule.trust import Untrusted, check_way, user_name
 
+PRIVATE = Access()
 BACKLOG = 100
 """Connections that may wait to be accepted."""
 
@@ -54,11 +57,13 @@ class _Place:
     Args:
         endpoint: as the operator has written it.
         path: of its socket.
+        access: who may connect.
         trust_folders: leave out who else may write to the folders above.
     """
 
-    def __init__(self, endpoint: str, path: Path, trust_folders: bool) -> None:
+    def __init__(self, endpoint: str, path: Path, access: Access, trust_folders: bool) -> None:
         self.endpoint = endpoint
+        self._access = access
         self.path = path
         self._trust_folders = trust_folders
         self._lock_path = Path(f"{path}.lock")
@@ -68,7 +73,7 @@ class _Place:
 
     def bind(self, sock: zmq.Socket[bytes]) -> None:
         """Make the socket and have libzmq listen to it."""
-        listener = _listener(self.path)
+        listener = _listener(self.path, self._access)
         self._socket, self._made = sock, self.path.lstat()
         descriptor = listener.detach()
         try:
@@ -105,7 +110,7 @@ class _Place:
         """Return the descriptor of the lock, in a folder that is safe."""
         if not self._trust_folders:
             _check_folders(self.endpoint, self.path)
-        make_folder(self.path.parent)
+        make_folder(self.path.parent, self._access)
         return _take(self.endpoint, self._lock_path)
 
     def _is_there(self) -> bool:
@@ -180,16 +185,28 @@ class Holding:
                     yield "error", complaint
 
 
-def _listener(path: Path) -> socket.socket:
+def _listener(path: Path, access: Access) -> socket.socket:
     """Return a socket that listens at the path, which nobody could connect to before it had its mode."""
     with ExitStack() as on_failure:
         listener = on_failure.enter_context(socket.socket(socket.AF_UNIX, socket.SOCK_STREAM))
         listener.bind(os.fspath(path))
-        path.chmod(0o600)
+        on_failure.callback(path.unlink, missing_ok=True)
+        _open_to(path, access)
         listener.setblocking(False)
         listener.listen(BACKLOG)
         on_failure.pop_all()
         return listener
+
+
+def _open_to(path: Path, access: Access) -> None:
+    """Let those connect to the socket at a path who may. No link is followed: root may change anything."""
+    descriptor = os.open(path, os.O_PATH | os.O_NOFOLLOW)
+    try:
+        if not stat.S_ISSOCK(os.fstat(descriptor).st_mode):
+            raise FileExistsError(errno.EEXIST, "somebody has replaced the socket", os.fspath(path))
+        access.open_socket(Path(f"/proc/self/fd/{descriptor}"))
+    finally:
+        os.close(descriptor)
 
 
 def _bind_tcp(sock: zmq.Socket[bytes], endpoint: str) -> str:
@@ -212,11 +229,14 @@ def _bind_tcp(sock: zmq.Socket[bytes], endpoint: str) -> str:
 
 
 @contextmanager
-def hold(endpoints: Iterable[str], *, trust_folders: bool = False) -> Iterator[Holding]:
+def hold(
+    endpoints: Iterable[str], *, access: Access = PRIVATE, trust_folders: bool = False
+) -> Iterator[Holding]:
     """Hold endpoints for as long as the context lasts: close the sockets bound to them before it ends.
 
     Args:
         endpoints: what to hold.
+        access: who may connect to their sockets.
         trust_folders: leave out who else may write to the folders above.
 
     Raises:
@@ -233,7 +253,7 @@ def hold(endpoints: Iterable[str], *, trust_folders: bool = False) -> Iterator[H
                 places[endpoint] = None
                 continue
             try:
-                places[endpoint] = stack.enter_context(_held(endpoint, path, trust_folders))
+                places[endpoint] = stack.enter_context(_held(endpoint, path, access, trust_folders))
             except OSError as error:
                 reason = f"{error.filename or path}: {error.strerror}"
                 raise _refusal(endpoint, error.errno, reason) from error
@@ -245,9 +265,9 @@ def _socket_path(endpoint: str) -> Path | None:
 
 
 @contextmanager
-def _held(endpoint: str, path: Path, trust_folders: bool) -> Iterator[_Place]:
+def _held(endpoint: str, path: Path, access: Access, trust_folders: bool) -> Iterator[_Place]:
     """Keep the lock of a path at which there is nothing."""
-    place = _Place(endpoint, path, trust_folders)
+    place = _Place(endpoint, path, access, trust_folders)
     try:
         place.clear()
         yield place
@@ -267,12 +287,12 @@ def _check_folders(endpoint: str, path: Path) -> None:
         ) from None
 
 
-def make_folder(folder: Path) -> None:
-    """Make a folder and those above it, as far as they are missing, for us alone whatever the umask."""
+def make_folder(folder: Path, access: Access = PRIVATE) -> None:
+    """Make a folder and those above it, as far as they are missing, with their mode whatever the umask."""
     for missing in reversed([one for one in (folder, *folder.parents) if not one.exists()]):
         with suppress(FileExistsError):
             missing.mkdir(mode=0o700)
-            missing.chmod(0o700)
+            access.open_folder(missing)
 
 
 def _take(endpoint: str, lock: Path) -> int:

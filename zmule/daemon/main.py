@@ -61,7 +61,11 @@ def run(config: Config) -> int:
         alarm = stack.enter_context(Alarm())
         files = raise_file_limit()
         holding = stack.enter_context(
-            hold([*config.endpoints, *config.publish], trust_folders=config.trust_folders)
+            hold(
+                [*config.endpoints, *config.publish],
+                access=config.access,
+                trust_folders=config.trust_folders,
+            )
         )
         if config.store != "memory:":
             sys.setswitchinterval(SWITCH_SECONDS)
@@ -69,7 +73,7 @@ def run(config: Config) -> int:
         gateway = stack.enter_context(closing(Gateway(config.max_message)))
         pairs = gateway.bind(holding, zip(config.endpoints, config.publish, strict=True))
         output = stack.enter_context(Log(config.log_level, config.log_format)).output
-        if remark := getattr(store, "remark", None):
+        for remark in filter(None, [*config.remarks(), getattr(store, "remark", None)]):
             log.warning("%s", remark)
         gateway.door.set_most(seats(config.max_connections, len(config.mules)))
         guard = Guard(gateway, config.max_memory or memory.share(), longest_put(config.max_message))
@@ -183,6 +187,7 @@ def told_to_mules(config: Config, endpoint: str) -> dict[str, str]:
         "ZMULE_ENDPOINT": reachable(endpoint),
         "ZMULE_MULEFUNC_SERIALIZER": config.mulefunc_serializer,
         "ZMULE_TRUST_FOLDERS": "true" if config.trust_folders else "",
+        **({"ZMULE_BROKER_USER": config.socket_owner} if config.socket_owner else {}),
     }
 
 

@@ -168,6 +168,16 @@ ACK = _choice("each", "early")
 STOP_SIGNAL = _choice("TERM", "INT", "HUP", "QUIT", "USR1", "USR2")
 URL = _text("URL", "an endpoint: ipc:///path or tcp://host:port")
 MODULE = _text("MODULE", "the name of a module, such as myproject.tasks", is_dotted)
+SOCKET_PERMISSIONS = _text(
+    "MODE",
+    'octal digits as a text, such as "660", with 6 or 7 for the owner',
+    lambda text: bool(re.fullmatch("(0o?)?[67][0-7]{2}", text, re.ASCII)),
+)
+ACCOUNT = Kind(
+    "NAME",
+    "a name, or a number as a text",
+    lambda value: value == "" or (_is_text(value) and re.fullmatch(r"[^\s:]+", value) is not None),
+)
 STORE_URL = _text("URL", f"a store: {' or '.join(STORES)}", _is_store)
 SIGNAL = _whole("NUM", LAST_SIGNAL, 0)
 TTL = _seconds(0)
@@ -295,6 +305,35 @@ TRUST_FOLDERS = Setting(
     "all who can are trusted. Clients read the variable, too.",
     BROKER_PANEL,
     "no",
+)
+SOCKET_MODE = Setting(
+    "socket_mode",
+    "broker.socket_mode",
+    SOCKET_PERMISSIONS,
+    "600",
+    "The mode of the sockets of ipc endpoints, whatever the umask: who may write may connect. uWSGI's "
+    "--chmod-socket[=MODE] is the same, and 666 without a mode.",
+    BROKER_PANEL,
+    "600, or 660 if there is a socket_group",
+)
+SOCKET_GROUP = Setting(
+    "socket_group",
+    "broker.socket_group",
+    ACCOUNT,
+    "",
+    "The group of these sockets, such as a web server's. uWSGI's "
+    "--chown-socket=USER:GROUP gives owner and group.",
+    BROKER_PANEL,
+    "zmuled's own",
+)
+SOCKET_OWNER = Setting(
+    "socket_owner",
+    "broker.socket_owner",
+    ACCOUNT,
+    "",
+    "The owner of these sockets, if zmuled runs as root.",
+    BROKER_PANEL,
+    "zmuled's user",
 )
 HEARTBEAT = Setting(
     "heartbeat",
@@ -453,6 +492,9 @@ SETTINGS: tuple[Setting[Any], ...] = (
     STORE,
     INSECURE,
     TRUST_FOLDERS,
+    SOCKET_MODE,
+    SOCKET_GROUP,
+    SOCKET_OWNER,
     HEARTBEAT,
     HEARTBEAT_TIMEOUT,
     LOCKS,
