@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 from rich.console import Console
 
-from zmule.cli.status import clock, picture, span, tail
+from zmule.cli.status import WIDE, clock, picture, span, tail
 from zmule.errors import BrokerUnavailable
 
 
@@ -17,7 +17,9 @@ def mule(number: int, **changes: Any) -> dict[str, Any]:
     """A mule's entry."""
     usual = {"id": number, "pid": 100_000, "mode": "programmed", "program": "feed.py", "state": "idle"}
     counts = {"farms": ["busy"], "waiting": 1, "in_flight": 0, "messages": 0, "restarts": 0}
-    return usual | counts | changes
+    now = time.time()
+    history: dict[str, Any] = {"since": now - 5, "started": now - 100, "last_exit": None, "work": []}
+    return usual | counts | history | changes
 
 
 def queue(**changes: Any) -> dict[str, Any]:
@@ -83,28 +85,60 @@ def test_it_has_a_row_for_each_mule_queue_and_farm() -> None:
     ]
     queues = {"any": queue(no_reader_since=time.time() - 60), "farm:busy": queue(ready=5, oldest_age_s=61.0)}
     rows = [" ".join(line.split()) for line in drawn(status(mules=mules, queues=queues))]
-    assert "1 busy feed.py 100000 busy 1 3 12 2" in rows
-    assert "2 idle - 100000 - 0 0 0 0" in rows
-    assert "3 failed pkg.mod:run - busy 1 0 0 0" in rows
+    assert "1 busy 5 s feed.py busy -" in rows
+    assert "2 idle 5 s - - -" in rows
+    assert "3 failed 5 s pkg.mod:run busy -" in rows
+    assert "1 100000 1 m 40 s 1 3 12 2 -" in rows
+    assert "2 100000 1 m 40 s 0 0 0 0 -" in rows
+    assert "3 - - 1 0 0 0 -" in rows
     assert "farm:busy 5 0 0 0 1 m 1 s" in rows
     assert any(row.startswith("any 0 0 0 0 - no reader since ") for row in rows)
     assert "busy 1 2" in rows
 
 
-@pytest.mark.parametrize("width", [80, 120])
+def test_it_shows_what_a_mule_works_on_and_how_its_last_process_ended() -> None:
+    now = time.time()
+    work = {"id": 17, "queue": "farm:busy", "attempt": 1, "age_s": 61.5}
+    mules = [
+        mule(1, state="busy", work=[work], last_exit={"code": None, "signal": 9, "at": now - 7200}),
+        mule(2, work=[work, work, work], last_exit={"code": 1, "signal": None, "at": now - 5}),
+        mule(3, last_exit={"code": None, "signal": 40, "at": now + 99}, since=now + 99),
+    ]
+    rows = [" ".join(line.split()) for line in drawn(status(mules=mules), 200)]
+    assert (
+        "1 busy 5 s feed.py busy #17 farm:busy, 1 m 1 s 100000 1 m 40 s 1 0 0 0 SIGKILL, 2 h 0 m ago" in rows
+    )
+    assert any("#17 farm:busy, 1 m 1 s and 2 more" in row and row.endswith("code 1, 5 s ago") for row in rows)
+    assert any(row.startswith("3 idle 0 s") and row.endswith("signal 40, 0 s ago") for row in rows)
+    narrow = [" ".join(line.split()) for line in drawn(status(mules=mules), 80)]
+    assert "1 busy 5 s feed.py busy #17 farm:busy, 1 m 1 s" in narrow
+    assert "1 100000 1 m 40 s 1 0 0 0 SIGKILL, 2 h 0 m ago" in narrow
+
+
+@pytest.mark.parametrize("width", [80, 120, WIDE, 200])
 def test_every_row_is_on_one_line_that_fits(width: int) -> None:
+    work = [{"id": 7 * 10**12, "queue": "farm:" + "f" * 100, "attempt": 1, "age_s": 1e6}] * 10
+    end = {"code": None, "signal": 15, "at": 0.0}
     long = [
         mule(1_000_000, program=f"/srv/{'deep/' * 30}the_end.py", farms=[f"farm{n}" for n in range(64)]),
-        mule(2, program="骡子" * 40 + ".py", messages=1_234_567, restarts=12, state="starting"),
+        mule(
+            2,
+            program="骡子" * 40 + ".py",
+            messages=1_234_567,
+            restarts=12,
+            state="starting",
+            work=work,
+            last_exit=end,
+        ),
     ]
     farms = {"f" * 100: list(range(1, 200)), "g": []}
     queues = {"farm:" + "f" * 100: queue(ready=2_000_000, oldest_age_s=1e6, no_reader_since=1e9)}
     lines = drawn(status(mules=long, farms=farms, queues=queues), width)
     console = Console(file=io.StringIO(), width=10_000)
     assert max(console.measure(line).maximum for line in lines if line) <= width
-    assert sum("1000000" in line for line in lines) == 1
+    assert sum("1000000" in line for line in lines) == (1 if width >= WIDE else 2)
     assert any("_end.py " in line for line in lines)
-    assert len(lines) == 18
+    assert len(lines) == (17 if width >= WIDE else 21)
 
 
 def test_names_cannot_move_the_cursor_or_be_taken_for_markup() -> None:

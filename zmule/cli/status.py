@@ -8,9 +8,10 @@ from __future__ import annotations
 
 import json
 import os
+import signal
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from typing import Any, cast
 
@@ -38,6 +39,9 @@ STATE_STYLES = {
 }
 UNLIMITED = 10_000
 """Columns of what is not a terminal: there is nothing that the picture must fit into."""
+
+WIDE = 140
+"""Columns in which one table has room for all that there is to say of a mule."""
 
 LEAST_PATIENCE = 1.0
 """How long a watcher waits at least for an answer, in seconds, however often it asks."""
@@ -152,24 +156,90 @@ def totals(status: Status) -> Table:
     return table
 
 
-def mules(status: Status) -> Table:
+class Mules:
+    """A row for each mule: in one table where there is room for it, else in two."""
+
+    def __init__(self, mules: list[Status]) -> None:
+        self._mules = mules
+
+    def __rich_console__(self, console: Console, options: ConsoleOptions) -> RenderResult:
+        now = time.time()
+        if options.max_width >= WIDE:
+            yield self._table({**MULE, **DOES, **PROCESS}, now)
+        else:
+            yield self._table({**MULE, **DOES}, now)
+            yield ""
+            yield self._table({**MULE, **PROCESS}, now)
+
+    def _table(self, columns: Mapping[str, Column], now: float) -> Table:
+        table = grid(*columns)
+        for mule in self._mules:
+            table.add_row(*(column(mule, now) for column in columns.values()))
+        return table
+
+
+def mules(status: Status) -> Mules:
     """Return a row for each mule."""
-    table = grid(
-        ">MULE", "STATE", "~PROGRAM", ">PID", "~FARMS", ">WAITING", ">IN\nFLIGHT", ">DONE", ">RESTARTS"
-    )
-    for mule in status["mules"]:
-        table.add_row(
-            count(mule["id"]),
-            Text(mule["state"], STATE_STYLES.get(mule["state"], "")),
-            Tail(printable(mule["program"])) if mule["program"] else Text("-"),
-            Text(str(mule["pid"] or "-")),
-            cell(" ".join(mule["farms"]) or "-"),
-            count(mule["waiting"]),
-            count(mule["in_flight"]),
-            count(mule["messages"]),
-            count(mule["restarts"], "yellow"),
-        )
-    return table
+    return Mules(status["mules"])
+
+
+def ago(moment: float | None, now: float) -> Text:
+    """Return how long ago a moment was, `-` for none."""
+    return Text("-" if moment is None else span(max(0.0, now - moment)))
+
+
+def program(mule: Status) -> RenderableType:
+    """Return what a mule runs."""
+    return Tail(printable(mule["program"])) if mule["program"] else Text("-")
+
+
+def work(mule: Status) -> Text:
+    """Return what a mule works on: the oldest message's id, queue and age, and how many more there are."""
+    if not mule["work"]:
+        return Text("-")
+    oldest, *more = mule["work"]
+    others = f" and {len(more)} more" if more else ""
+    return cell(f"#{oldest['id']} {oldest['queue']}, {span(oldest['age_s'])}{others}")
+
+
+def last_exit(mule: Status, now: float) -> Text:
+    """Return how a mule's last process ended, and how long ago."""
+    end = mule["last_exit"]
+    if end is None:
+        return Text("-")
+    how = f"code {end['code']}" if end["signal"] is None else signal_name(end["signal"])
+    text = cell(f"{how}, {ago(end['at'], now)} ago")
+    text.stylize("yellow" if end["code"] != 0 else "")
+    return text
+
+
+def signal_name(number: int) -> str:
+    """Return the name of a signal of the operating system."""
+    try:
+        return signal.Signals(number).name
+    except ValueError:  # a real-time signal
+        return f"signal {number}"
+
+
+Column = Callable[[Status, float], RenderableType]
+MULE: dict[str, Column] = {">MULE": lambda mule, _: count(mule["id"])}
+DOES: dict[str, Column] = {
+    "STATE": lambda mule, _: Text(mule["state"], STATE_STYLES.get(mule["state"], "")),
+    ">FOR": lambda mule, now: ago(mule["since"], now),
+    "~PROGRAM": lambda mule, _: program(mule),
+    "~FARMS": lambda mule, _: cell(" ".join(mule["farms"]) or "-"),
+    "~WORKS ON": lambda mule, _: work(mule),
+}
+PROCESS: dict[str, Column] = {
+    ">PID": lambda mule, _: Text(str(mule["pid"] or "-")),
+    ">UP": lambda mule, now: ago(mule["started"] if mule["pid"] else None, now),
+    ">WAITING": lambda mule, _: count(mule["waiting"]),
+    ">IN FLIGHT": lambda mule, _: count(mule["in_flight"]),
+    ">DONE": lambda mule, _: count(mule["messages"]),
+    ">RESTARTS": lambda mule, _: count(mule["restarts"], "yellow"),
+    "~LAST EXIT": lambda mule, now: last_exit(mule, now),
+}
+"""How the columns of mules are headed, and what is in them."""
 
 
 def queues(status: Status) -> Table:
@@ -205,6 +275,7 @@ def grid(*heads: str) -> Table:
             Text(head.lstrip(">~")),
             justify="right" if head.startswith(">") else "left",
             no_wrap=not head.startswith("~"),
+            min_width=max(map(len, head.lstrip(">~").split("\n"))),
         )
     return table
 
