@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+import re
 import resource
 import socket
 from collections.abc import Iterator
+from contextlib import closing
 from pathlib import Path
 
 import pytest
 import zmq
 
 from tests.conftest import wait_until
+from zmule.daemon import door as module
 from zmule.daemon.door import Door
 from zmule.daemon.gateway import Gateway
 from zmule.daemon.holding import hold
@@ -172,6 +175,49 @@ def test_a_seat_that_was_left_without_a_word_is_found(
         return bool(gateway.door.connections.keys() - {gone})
 
     wait_until(is_in, "the one who waits")
+
+
+@pytest.fixture
+def mute_kernel(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Nothing tells of pollers, as under gVisor."""
+    monkeypatch.setattr(module, "_PLACE", re.compile(r"(there)(is no such line)"))
+
+
+def test_where_listeners_cannot_be_held_back_surplus_connections_are_cut(
+    mute_kernel: None, gateway: Gateway, path: str, guests: list[socket.socket]
+) -> None:
+    (warning,) = said(gateway)
+    assert warning.startswith("connections cannot be limited before they are accepted here: /proc ")
+    gateway.door.set_most(SEATS)
+    arrive(guests, path, SEATS)
+    let_in(gateway, SEATS)
+    arrive(guests, path, 2)
+    wait_until(lambda: list(gateway.receive()) or gateway.door.notes, "the note")
+    assert said(gateway) == ["no more connections: 3 of 3 are in use (max_connections); others are cut"]
+    let_in(gateway, SEATS)
+    for guest in guests[SEATS:]:
+        while guest.recv(1000):
+            list(gateway.receive())
+    guests.pop(0).close()
+    let_in(gateway, SEATS - 1)
+    arrive(guests, path, 1)
+    let_in(gateway, SEATS)
+    assert said(gateway)[1:] == []
+
+
+def test_a_listener_that_is_not_found_is_left_to_libzmq(
+    monkeypatch: pytest.MonkeyPatch, path: str, guests: list[socket.socket]
+) -> None:
+    def fail(_: int) -> None:
+        raise module.PlaceUnknown("because")
+
+    monkeypatch.setattr(module, "_place", fail)
+    endpoint = f"ipc://{path}"
+    with hold([endpoint, f"{endpoint}.pub"]) as holding, closing(Gateway(1 << 20)) as gateway:
+        gateway.bind(holding, [(endpoint, f"{endpoint}.pub")])
+        arrive(guests, path, SEATS)
+        let_in(gateway, SEATS)  # before it is said how many may: nobody is cut
+        assert "here: because" in said(gateway)[0]
 
 
 def test_seats_are_what_the_limit_on_open_files_leaves(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -19,6 +19,7 @@ from zmule.core.events import Event, FrameReceived, FrameRejected, PeersVanished
 from zmule.core.frames import Answer, Ask, Batch, Ping, Pong, Put, Reset, Welcome
 from zmule.core.wire import decode, encode
 from zmule.daemon import gateway as module
+from zmule.daemon import lines
 from zmule.daemon.gateway import Gateway
 from zmule.daemon.holding import hold
 
@@ -287,37 +288,73 @@ def test_a_peer_that_does_not_read_costs_little_beyond_its_backlog(gateway: Gate
 class Slowly:
     """A loop to which the frames of one peer take long."""
 
-    def __init__(self, gateway: Gateway, slow: bytes) -> None:
+    def __init__(self, gateway: Gateway, slow: bytes, seconds: float) -> None:
         self.gateway, self.slow, self.order = gateway, slow, list[bytes]()
+        self.seconds = seconds
 
     def turn(self) -> None:
         for event in self.gateway.receive():
             assert isinstance(event, FrameReceived)
             self.order.append(event.peer)
             if event.peer == self.slow:
-                until = time.thread_time() + 0.03
+                until = time.thread_time() + self.seconds
                 while time.thread_time() < until:
                     pass
 
 
 def test_a_peer_that_takes_long_waits_as_long_while_others_are_served(
-    gateway: Gateway, dealer: Dealer, endpoint: str
+    gateway: Gateway, dealer: Dealer, endpoint: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    monkeypatch.setattr(lines, "COMPANY_SECONDS", 60.0)
     other = connect(endpoint)
     slow, quick = greet(gateway, dealer), greet(gateway, other)
-    loop = Slowly(gateway, slow)
-    for number in range(10):
+    loop = Slowly(gateway, slow, 0.2)
+    for number in range(4):
         dealer.send(encode(Ping(number, 0.0)))
+    for number in range(10):
         other.send(encode(Ping(number, 0.0)))
 
     def are_heard() -> bool:
         loop.turn()
-        return len(loop.order) == 20
+        return len(loop.order) == 14
 
     wait_until(are_heard, "all of them")
     before_the_third = loop.order[: [place for place, peer in enumerate(loop.order) if peer == slow][3]]
     assert before_the_third.count(quick) > 6, "they took turns, however long one of them takes"
     other.close()
+
+
+def test_a_peer_whose_frames_are_many_waits_too(gateway: Gateway, dealer: Dealer, endpoint: str) -> None:
+    with closing(connect(endpoint)) as other:
+        flood, _ = greet(gateway, dealer), greet(gateway, other)
+        loop = Slowly(gateway, flood, 0.0005)
+
+        def waits() -> bool:
+            for _ in range(10):
+                dealer.send(encode(Ping(1, 0.0)))
+            other.send(encode(Ping(1, 0.0)))
+            loop.turn()
+            return flood in gateway._lines
+
+        wait_until(waits, "the flood to wait")
+        wait_until(lambda: loop.turn() or flood not in gateway._lines, "it to be heard to the end")  # type: ignore[func-returns-value]
+        gateway.cut_off(flood, "is enough")
+        assert flood not in gateway._lines
+
+
+def test_who_goes_on_and_on_though_it_waits_is_cut_off(
+    gateway: Gateway, dealer: Dealer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(lines, "MOST_FRAMES", 10)
+    flood = greet(gateway, dealer)
+    gateway._lines.spoke(b"somebody", time.monotonic())
+    gateway._lines.spent(flood, 1000.0, time.monotonic())
+    for _ in range(11):
+        dealer.send(encode(Ping(1, 0.0)))
+    assert received(gateway) == [PeersVanished((flood,))]
+    assert [note.text for note in gateway.notes()] == [
+        "a peer is cut off: it goes on and on though it has to wait"
+    ]
 
 
 def test_a_flood_does_not_hide_who_has_gone(gateway: Gateway, dealer: Dealer, endpoint: str) -> None:

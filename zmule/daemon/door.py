@@ -9,6 +9,9 @@ the kernel's queue. Where the listener's place in the poller is, the kernel tell
 Who is there is told by the sockets' monitors. Since nobody comes in but by this door, the number of a
 descriptor is that of the same connection until its end has been told of, unless somebody is just on his way
 in.
+
+Where the kernel does not tell, as under gVisor, libzmq goes on accepting whatever comes, and those for whom
+there is no seat are cut when they are in.
 """
 
 from __future__ import annotations
@@ -19,11 +22,10 @@ import platform
 import re
 import select
 import time
+from collections.abc import Iterator
 from contextlib import suppress
 from pathlib import Path
 from socket import SHUT_RDWR, socket
-
-from zmule.errors import ConfigError
 
 PATIENCE_SECONDS = 5.0
 """How long libzmq may take to begin to listen."""
@@ -39,6 +41,10 @@ class _PollEvent(ctypes.Structure):
     _fields_ = (("events", ctypes.c_uint32), ("data", ctypes.c_uint64))
 
 
+class PlaceUnknown(Exception):
+    """The kernel does not tell of pollers."""
+
+
 class Turnstile:
     """A listening socket in libzmq's poller: shut, or open for one.
 
@@ -46,7 +52,7 @@ class Turnstile:
         listener: its descriptor.
 
     Raises:
-        ConfigError: nothing on this system tells where its place is.
+        PlaceUnknown: nothing on this system tells where its place is.
     """
 
     def __init__(self, listener: int) -> None:
@@ -66,15 +72,24 @@ class Turnstile:
 
 def _place(listener: int) -> tuple[int, int]:
     """Return in which of this process's pollers the listener is, and what it bears there."""
+    with select.epoll() as known:
+        known.register(listener, 0)
+        if not any(poller == known.fileno() for poller, _ in _places(listener)):
+            raise PlaceUnknown("/proc does not tell how libzmq polls its listeners")
     deadline = time.monotonic() + PATIENCE_SECONDS
     while time.monotonic() < deadline:
-        for entry in Path("/proc/self/fdinfo").glob("*"):
-            with suppress(OSError):
-                for number, data in _PLACE.findall(entry.read_text()):
-                    if int(number) == listener:
-                        return int(entry.name), int(data, 16)
+        for place in _places(listener):
+            return place
         time.sleep(0.001)  # libzmq's thread takes the listener up in its own time
-    raise ConfigError("connections cannot be limited: /proc does not tell how libzmq polls its listeners")
+    raise PlaceUnknown("libzmq does not poll its listeners by epoll")
+
+
+def _places(listener: int) -> Iterator[tuple[int, int]]:
+    for entry in Path("/proc/self/fdinfo").glob("*"):
+        with suppress(OSError):
+            for number, data in _PLACE.findall(entry.read_text()):
+                if int(number) == listener:
+                    yield int(entry.name), int(data, 16)
 
 
 class Door:
@@ -93,6 +108,8 @@ class Door:
         self._turnstiles: dict[int, Turnstile] = {}
         self._endpoints: dict[str, list[int]] = {}
         self._coming: set[int] = set()
+        self._always_open = False
+        self._surplus: list[int] = []
         self._full = False
         self._bell = select.epoll()
 
@@ -103,9 +120,19 @@ class Door:
     def hang(self, endpoint: str, listener: int) -> None:
         """See to a listener from here on; an endpoint whose file has vanished gets another one.
 
-        Nobody comes in before `most` is set.
+        Nobody comes in before `most` is set, unless the door cannot be shut here.
         """
-        self._turnstiles[listener] = Turnstile(listener)
+        if self._always_open:
+            return
+        try:
+            self._turnstiles[listener] = Turnstile(listener)
+        except PlaceUnknown as error:
+            self._always_open = True
+            text = (
+                f"connections cannot be limited before they are accepted here: {error}; surplus ones are cut"
+            )
+            self.notes.append(("warning", text))
+            return
         self._endpoints.setdefault(endpoint, []).append(listener)
         self._bell.register(listener, 0)
         if self.most:
@@ -132,11 +159,23 @@ class Door:
     def came(self, endpoint: str, descriptor: int, now: float) -> None:
         """Somebody has come in."""
         self.connections[descriptor] = now
-        self.failed(endpoint)
+        if endpoint in self._endpoints:
+            self.failed(endpoint)
+        elif 0 < self.most < len(self.connections):
+            self._surplus.append(descriptor)
+
+    def cut_surplus(self) -> None:
+        """Cut those for whom there is no seat; call with all read that the monitors tell."""
+        surplus, self._surplus = self._surplus, []
+        if surplus:
+            self._count_again()
+        for descriptor in surplus[: max(0, len(self.connections) - self.most)]:
+            self._note_full()
+            self.cut(descriptor)
 
     def failed(self, endpoint: str) -> None:
         """Nobody has come in after all, or he has: the next one may."""
-        for listener in self._endpoints[endpoint]:
+        for listener in self._endpoints.get(endpoint, ()):
             self._coming.discard(listener)
             self._listen(listener)
 
@@ -171,18 +210,23 @@ class Door:
         self._bell.modify(listener, select.EPOLLIN | select.EPOLLONESHOT)
 
     def _seats_left(self) -> bool:
-        """Count again: a connection that libzmq ended by itself may have gone without a word."""
+        self._count_again()
+        return len(self.connections) + len(self._coming) < self.most
+
+    def _count_again(self) -> None:
+        """See who is there: a connection that libzmq ended by itself may have gone without a word."""
         for descriptor in [each for each in self.connections if not _is_open(each)]:
             del self.connections[descriptor]
-        return len(self.connections) + len(self._coming) < self.most
 
     def _note_full(self) -> None:
         if not self._full:
             self._full = True
-            self.notes.append(("warning", f"no more connections: {self._seats()}; others wait"))
+            fate = "are cut" if self._always_open else "wait"
+            self.notes.append(("warning", f"no more connections: {self._seats()}; others {fate}"))
 
     def _seats(self) -> str:
-        return f"{len(self.connections)} of {self.most} are in use (max_connections)"
+        used = min(len(self.connections), self.most)
+        return f"{used} of {self.most} are in use (max_connections)"
 
 
 def _is_open(descriptor: int) -> bool:

@@ -23,7 +23,7 @@ import struct
 import termios
 import time
 from collections import Counter, deque
-from collections.abc import Collection, Iterable, Iterator
+from collections.abc import Collection, Generator, Iterable, Iterator
 from typing import cast
 
 import zmq
@@ -38,13 +38,16 @@ from zmule.core.unpacking import LONGEST, SHORT, kind_of, longest_put
 from zmule.core.wire import decode_for_broker, encode
 from zmule.daemon.door import Door
 from zmule.daemon.holding import Holding
-from zmule.daemon.lines import Lines
+from zmule.daemon.lines import CREDIT_SECONDS, Lines
 from zmule.daemon.owner import is_owner
 from zmule.errors import ProtocolError
 
 SECONDS_A_TURN = 0.02
 BYTES_A_TURN = 32 << 20
 """What is taken in at most before the loop sees to other things."""
+
+SECONDS_A_SHORT_TURN = 0.002
+"""The same while somebody stands in line: others who say little wait for what is done after a turn."""
 
 RETRY_SECONDS = 0.01
 FEW = 16
@@ -129,7 +132,6 @@ class Gateway:
         self._turn_cpu = 0.0
         self._rounds = 0
         self._round: set[Peer] = set()
-        self._company = False
         self._heard: set[Peer] = set()
         self._suspects: frozenset[int] = frozenset()
         self._leaving: dict[Peer, int] = {}
@@ -152,7 +154,7 @@ class Gateway:
         """Yield what peers have sent, up to a limit, and then who has vanished, and then who has come.
 
         What a peer said last counts; and who comes in the place of one that is gone finds the place empty.
-        What is done with an event before the next one is asked for is its peer's doing: see `lines`.
+        What is done with an event before the next one is asked for is charged to its peer: see `lines`.
 
         Args:
             ready: which descriptors have something to tell; None: any may.
@@ -160,21 +162,23 @@ class Gateway:
         if ready is None or not self._watched.isdisjoint(ready):
             self._read_monitors()
             self.door.look()
-        until, self._turn_cpu = time.monotonic() + SECONDS_A_TURN, time.thread_time()
+        begun, self._turn_cpu = time.monotonic(), time.thread_time()
         self._taken = 0
-        drained = False
+        drained = served = False
         while self._taken < BYTES_A_TURN:
             if self._lines:
-                yield from self._due_in_lines()
-            if drained := not events_of(self.router) & READ:
+                served = yield from self._due_in_lines()
+            if not (drained := not events_of(self.router) & READ):
+                yield from self._take()
+            elif not served:
                 break
-            yield from self._take()
-            if time.monotonic() >= until:
+            if time.monotonic() - begun >= (SECONDS_A_SHORT_TURN if self._lines else SECONDS_A_TURN):
                 break
         yield from self._partings(drained)
 
     def _take(self) -> Iterator[Event]:
         """Take in one message of the ROUTER's; yield what it means, if anything yet."""
+        begun = time.monotonic()
         peer = self.router.recv(DONTWAIT)
         part = self.router.recv(DONTWAIT, copy=False)
         single = not part.more
@@ -184,23 +188,23 @@ class Gateway:
         self._go_round(peer)
         if not self._is_known(peer, part):
             return
+        self._lines.spoke(peer, begun)
         if not single:
-            yield from self._give(peer, FrameRejected(peer, "a frame is one part"))
-        elif peer in self._greeted:
-            yield from self._say(peer, part.bytes)
-        elif len(part) > LONGEST[Hello]:
-            yield from self._give(peer, FrameRejected(peer, f"{len(part)} bytes before a greeting"))
+            yield FrameRejected(peer, "a frame is one part")
+        elif peer not in self._greeted and len(part) > LONGEST[Hello]:
+            yield FrameRejected(peer, f"{len(part)} bytes before a greeting")
         else:
             yield from self._say(peer, part.bytes)
+        self._charge(peer, begun)
 
     def _say(self, peer: Peer, data: bytes) -> Iterator[Event]:
         """Yield what a frame means, unless it has to wait."""
         if peer in self._newcomers and self._leaving:
             self._held.append((peer, data))
-        elif peer in self._lines:
-            self._lines.add(peer, data)
-        else:
-            yield from self._give(peer, self._event(peer, data))
+        elif peer not in self._lines:
+            yield self._event(peer, data)
+        elif not self._lines.add(peer, data) and peer in self._peers:
+            self.cut_off(peer, "goes on and on though it has to wait")
 
     def _event(self, peer: Peer, data: bytes) -> Event:
         if peer not in self._greeted and len(data) > SHORT and kind_of(data) is not Hello:
@@ -211,25 +215,33 @@ class Gateway:
         except ProtocolError as error:
             return FrameRejected(peer, str(error))
 
-    def _give(self, peer: Peer, event: Event) -> Iterator[Event]:
-        """Yield an event, and take note of how long it kept the loop."""
-        begun = time.monotonic()
-        yield event
-        spent = time.monotonic() - begun
-        if self._lines.is_long(spent):
-            alone = len(self._round) == 1 and not self._company
-            cost = min(spent, time.thread_time() - self._turn_cpu)
-            self._lines.spent(peer, cost, time.monotonic(), alone=alone)
+    def _charge(self, peer: Peer, begun: float) -> None:
+        """Take note of how long the loop was busy for a peer; not of how long it had no processor."""
+        now = time.monotonic()
+        spent = now - begun
+        if spent > CREDIT_SECONDS:
+            spent = min(spent, time.thread_time() - self._turn_cpu)
+        if peer in self._peers or peer in self._leaving:
+            self._lines.spent(peer, spent, now)
 
-    def _due_in_lines(self) -> Iterator[Event]:
+    def _due_in_lines(self) -> Generator[Event, None, bool]:
+        """Yield what those say who wait no longer; return whether anybody did."""
+        served = False
         for peer, data in self._lines.due(time.monotonic()):
-            yield from self._give(peer, self._event(peer, data))
+            yield from self._catch_up(peer, data)
+            served = True
+        return served
+
+    def _catch_up(self, peer: Peer, data: bytes) -> Iterator[Event]:
+        """Yield what a frame means that has waited."""
+        begun = time.monotonic()
+        yield self._event(peer, data)
+        self._charge(peer, begun)
 
     def _go_round(self, peer: Peer) -> None:
         """Take note of who is heard: when one is heard again, everybody else has been."""
         if peer in self._round:
             self._rounds += 1
-            self._company = len(self._round) > 1
             self._round.clear()
         self._round.add(peer)
         self._heard.add(peer)
@@ -257,6 +269,7 @@ class Gateway:
         gone, self._vanished = self._vanished, []
         for peer in [peer for peer in self._leaving if drained or self._leaving[peer] <= self._rounds]:
             if peer not in self._lines:
+                self._lines.drop(peer)
                 del self._leaving[peer]
                 gone.append(peer)
         if gone:
@@ -267,7 +280,7 @@ class Gateway:
             held, self._held = self._held, []
             self._newcomers.clear()
             for peer, data in held:
-                yield from self._give(peer, self._event(peer, data))
+                yield from self._catch_up(peer, data)
 
     def descriptors(self) -> tuple[int, ...]:
         """Return what to poll; each tells but once of what has happened: call `receive` while `pending`."""
@@ -434,6 +447,7 @@ class Gateway:
             while events_of(monitor) & READ:
                 event = recv_monitor_message(monitor, zmq.DONTWAIT)
                 self._monitored(event["event"], event["endpoint"].decode(), event["value"])
+        self.door.cut_surplus()
 
     def _monitored(self, event: int, endpoint: str, descriptor: int) -> None:
         if event == zmq.EVENT_LISTENING:

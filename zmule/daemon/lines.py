@@ -1,9 +1,14 @@
-"""Lets nobody have more than half of the loop's time with frames that take long.
+"""Lets nobody have more than half of the loop's time while others speak.
 
-A ROUTER goes round from peer to peer, frame by frame, and that is fair as long as frames take about the same
-time. So a peer whose frame has taken long, while others spoke too, waits for as long again: what it says
-meanwhile stands in line. Its line is as long as its own patience, in general: a client sends no more before
-what it has sent is answered for. When all lines together get too long, nobody waits any longer.
+A ROUTER goes round from peer to peer, frame by frame, and that is fair as long as frames cost about the
+same. They do not, and who waits for each answer has one frame on its way where a flood has as many as it
+likes. So a peer owes the loop twice what its frames take, and pays by the time that passes. Who owes more
+than a little, while others speak, waits until all is paid: what it says meanwhile stands in line. Who is
+alone waits for nobody.
+
+A line is as long as its peer's own patience, in general: a client sends no more before what it has sent is
+answered for. Whose line gets too long all the same only floods, and is to be cut off. When all lines together
+hold too many bytes, nobody waits any longer.
 """
 
 from __future__ import annotations
@@ -13,30 +18,41 @@ from collections.abc import Iterator
 
 from zmule.core.events import Peer
 
-LONG_SECONDS = 0.003
-"""What takes longer than this counts: several times what a frame full of messages takes."""
+CREDIT_SECONDS = 0.002
+"""What a peer may owe before it waits."""
+
+COMPANY_SECONDS = 0.05
+"""For so long after somebody has spoken others wait for his sake, as far as the loop could hear him."""
+
+MOST_FRAMES = 20_000
+"""What may stand in one line: more than a client leaves unanswered."""
 
 MOST_BYTES = 128 << 20
-MOST_FRAMES = 100_000
 """What may stand in all lines together."""
+
+FRAME_BYTES = 100
+"""What a frame in a line costs beside its bytes."""
 
 
 class _Line:
-    """What a peer has said, and until when it waits (monotonic)."""
+    """What a peer has said, and whether it waits until its debt is paid."""
 
-    __slots__ = ("frames", "until")
+    __slots__ = ("frames", "waits")
 
     def __init__(self) -> None:
         self.frames: deque[bytes] = deque()
-        self.until = 0.0
+        self.waits = True
 
 
 class Lines:
-    """The peers that wait."""
+    """What peers owe, and those that wait; times are monotonic."""
 
     def __init__(self) -> None:
+        self._paid: dict[Peer, float] = {}
         self._lines: dict[Peer, _Line] = {}
-        self._bytes = self._frames = 0
+        self._bytes = 0
+        self._speaker: Peer | None = None
+        self._spoke = self._others_spoke = float("-inf")
 
     def __bool__(self) -> bool:
         return bool(self._lines)
@@ -44,50 +60,64 @@ class Lines:
     def __contains__(self, peer: Peer) -> bool:
         return peer in self._lines
 
-    def is_long(self, seconds: float) -> bool:
-        """Return whether a frame that took so long counts."""
-        return seconds > LONG_SECONDS
+    def spoke(self, peer: Peer, now: float) -> None:
+        """Take note that a peer has said something."""
+        if peer != self._speaker:
+            self._speaker, self._others_spoke = peer, self._spoke
+        self._spoke = now
 
-    def spent(self, peer: Peer, seconds: float, now: float, *, alone: bool) -> None:
-        """Take note that a peer's frame took so long; `alone`: nobody else had anything to say."""
-        if self.is_long(seconds) and (not alone or peer in self._lines):
-            line = self._lines.setdefault(peer, _Line())
-            line.until = 0.0 if alone else now + seconds
+    def spent(self, peer: Peer, seconds: float, now: float) -> None:
+        """Take note that what a peer said has taken the loop so long, until now."""
+        paid = max(self._paid.get(peer, 0.0), now - seconds) + 2 * seconds
+        self._paid[peer] = paid
+        self._spoke += seconds  # nobody could be heard meanwhile
+        self._others_spoke += seconds
+        if paid - now > CREDIT_SECONDS and self._company_until(peer) > now:
+            self._lines.setdefault(peer, _Line()).waits = True
 
-    def add(self, peer: Peer, data: bytes) -> None:
-        """Put what a peer says into its line."""
-        self._lines[peer].frames.append(data)
-        self._bytes += len(data)
-        self._frames += 1
-        if self._bytes > MOST_BYTES or self._frames > MOST_FRAMES:
-            for line in self._lines.values():
-                line.until = 0.0
+    def add(self, peer: Peer, data: bytes) -> bool:
+        """Put what a peer says into its line; return False if that is too long."""
+        frames = self._lines[peer].frames
+        frames.append(data)
+        self._bytes += len(data) + FRAME_BYTES
+        if self._bytes > MOST_BYTES:
+            for each in self._lines:
+                self.hurry(each)
+        return len(frames) <= MOST_FRAMES
 
     def hurry(self, peer: Peer) -> None:
-        """Let a peer wait no longer."""
+        """Forgive a peer its debt."""
+        self._paid.pop(peer, None)
         if peer in self._lines:
-            self._lines[peer].until = 0.0
+            self._lines[peer].waits = False
 
     def drop(self, peer: Peer) -> None:
-        """Forget what a peer has said."""
+        """Forget a peer, and what it has said."""
+        self._paid.pop(peer, None)
         line = self._lines.pop(peer, None)
         if line is not None:
-            self._bytes -= sum(map(len, line.frames))
-            self._frames -= len(line.frames)
+            self._bytes -= sum(map(len, line.frames)) + FRAME_BYTES * len(line.frames)
 
     def due(self, now: float) -> Iterator[tuple[Peer, bytes]]:
-        """Yield one frame of each peer that has waited for long enough; who has no more stands in no line."""
+        """Yield one frame of each peer that waits no longer; who has no more stands in no line."""
         for peer, line in list(self._lines.items()):
-            if line.until > now:
+            if self._lines.get(peer) is not line or self._due_at(peer, line) > now:
                 continue
+            line.waits = False
             if line.frames:
                 data = line.frames.popleft()
-                self._bytes -= len(data)
-                self._frames -= 1
+                self._bytes -= len(data) + FRAME_BYTES
                 yield peer, data
-            elif self._lines.get(peer) is line:
+            else:
                 del self._lines[peer]
 
     def next_deadline(self) -> float | None:
-        """Return when somebody has waited for long enough (monotonic)."""
-        return min((line.until for line in self._lines.values()), default=None)
+        """Return when somebody waits no longer."""
+        return min((self._due_at(peer, line) for peer, line in self._lines.items()), default=None)
+
+    def _due_at(self, peer: Peer, line: _Line) -> float:
+        return min(self._paid.get(peer, 0.0), self._company_until(peer)) if line.waits else 0.0
+
+    def _company_until(self, peer: Peer) -> float:
+        """Return until when a peer waits for others' sake."""
+        return COMPANY_SECONDS + (self._others_spoke if peer == self._speaker else self._spoke)
