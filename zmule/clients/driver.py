@@ -27,7 +27,6 @@ from collections import deque
 from collections.abc import Callable
 from math import inf
 from sys import _getframe, is_finalizing
-from threading import get_ident
 from types import FrameType
 from typing import Any, ParamSpec, TypeVar
 
@@ -63,7 +62,7 @@ class Driver:
         self.awake = self.shut = self.closed = self.ending = False
         self.leaving = inf
         self._mutex = threading.RLock()
-        self._torn = False
+        self._torn = self._abandoned = False
         self._connection = Connection(endpoint, outbox)
         self._bell = Bell(silent=True)
         self._poller = 0
@@ -71,16 +70,14 @@ class Driver:
         self._sleepers: deque[threading.Lock] = deque()
         self._wakes_at = inf
         self._given_up: deque[tuple[int, int, tuple[Any, ...]]] = deque()
-        self._pump: threading.Thread | None = None
+        self._pump: Pump | None = None
         self._departed: Callable[[Driver], None] = lambda _: None
-        self._call = threading.Lock()
-        self._call.acquire()
 
     # Coming in.
 
     def enter(self, frame: FrameType) -> bool:
         """Note that this thread works here; return False if a frame of its does already."""
-        me = get_ident()
+        me = threading.get_ident()
         if me in self.inside and _is_below(self.inside[me], frame):
             return False
         self.inside[me] = frame
@@ -88,7 +85,7 @@ class Driver:
 
     def leave(self) -> None:
         """Note that this thread does not work here any more."""
-        self.inside.pop(get_ident(), None)
+        self.inside.pop(threading.get_ident(), None)
         if self.outbox.posted and not self.awake and not self.shut:
             self.stir()  # posted by a nested call, which could not
 
@@ -176,7 +173,7 @@ class Driver:
         if now >= deadline:
             self._hand_over()
             return False
-        if self._poller and self._poller != get_ident():
+        if self._poller and self._poller != threading.get_ident():
             seat = threading.Lock()
             seat.acquire()
             self._sleepers.append(seat)
@@ -186,7 +183,7 @@ class Driver:
 
     def _answered_bell(self, ready: set[int]) -> bool:
         """Return whether a poll of this thread's has found anything; it polls no more."""
-        if self._poller == get_ident():
+        if self._poller == threading.get_ident():
             self._poller = 0
         if self._bell.descriptor in ready:
             self._bell.silence()
@@ -196,11 +193,11 @@ class Driver:
         """Poll from here on, until then or until something is due."""
         self._poller_waits = waits
         self._wakes_at = min(until, self._soonest(time.monotonic()))
-        self._poller = get_ident()
+        self._poller = threading.get_ident()
 
     def _hand_over(self) -> None:
         """Poll no more; others may have to."""
-        if self._poller == get_ident():
+        if self._poller == threading.get_ident():
             self._poller = 0
         if not self._poller:
             if self._sleepers:
@@ -295,7 +292,7 @@ class Driver:
         try:
             self.guarded(self._stir)
         finally:
-            self.inside.pop(get_ident(), None)
+            self.inside.pop(threading.get_ident(), None)
 
     def _stir(self) -> None:
         self.admit()
@@ -330,36 +327,35 @@ class Driver:
         if is_finalizing():  # a thread would never begin
             self.awake = False
             return
-        pump = self._pump = threading.Thread(target=self._pumping, name="zmule-pump", daemon=True)
+        pump = self._pump = Pump(self._pumping)
         try:
             pump.start()
         except RuntimeError:  # no more threads, or the interpreter is about to end: who posts does it all
             self._pump, self.awake = None, False
 
     def _wake_pump(self) -> None:
-        if self._call.locked():
-            try:
-                self._call.release()
-            except RuntimeError:  # another thread was quicker
-                return
+        if self._pump is not None:
+            self._pump.wake()
 
-    def _pumping(self) -> None:
+    def _pumping(self, pump: Pump) -> None:
         self.enter(_getframe())
         ready: set[int] = set()
         try:
-            while (wait := self.guarded(self._pump_turn, ready)) is not None:
+            while (wait := self.guarded(self._pump_turn, pump, ready)) is not None:
                 ready = set()
                 if wait < 0:
                     ready = self._poll()
                 else:
-                    self._call.acquire(timeout=min(wait, LONGEST_POLL))
+                    pump.sleep(wait)
         finally:
-            self.inside.pop(get_ident(), None)
+            self.inside.pop(threading.get_ident(), None)
 
-    def _pump_turn(self, ready: set[int]) -> float | None:
+    def _pump_turn(self, pump: Pump, ready: set[int]) -> float | None:
         """Return for how long to sleep, a negative number for the place at the descriptors, None to end."""
+        if self._abandoned:  # a greenlet that was forked, too: as a thread it cannot end, for it is none here
+            return LONGEST_POLL
         woken = self._answered_bell(ready)
-        if self.closed or self._pump is not threading.current_thread():
+        if self.closed or self._pump is not pump:
             return None
         try:
             self.check()
@@ -442,9 +438,30 @@ class Driver:
 
     def abandon(self) -> None:
         """In a forked child: leave what is the parent's alone."""
-        self.closed = True
+        self.closed = self._abandoned = True
         self._connection.abandon()
         self._bell.close()
+
+
+class Pump(threading.Thread):
+    """The thread that looks after what nobody waits for, and what wakes it up."""
+
+    def __init__(self, work: Callable[[Pump], None]) -> None:
+        super().__init__(target=work, args=(self,), name="zmule-pump", daemon=True)
+        self._call = threading.Lock()
+        self._call.acquire()
+
+    def sleep(self, wait: float) -> None:
+        """Sleep until somebody calls; so many seconds at most."""
+        self._call.acquire(timeout=min(wait, LONGEST_POLL))
+
+    def wake(self) -> None:
+        """End the sleep, or the next one."""
+        if self._call.locked():
+            try:
+                self._call.release()
+            except RuntimeError:  # another thread was quicker
+                return
 
 
 def _is_below(former: FrameType, frame: FrameType | None) -> bool:

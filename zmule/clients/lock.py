@@ -49,7 +49,7 @@ class Claim:
         self.drop()
 
 
-class Holder(threading.local):
+class Holder:
     """What a thread holds by one client. It drops that when the thread ends.
 
     Attributes:

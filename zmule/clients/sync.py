@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import os
 import sys
+import threading
 import time
 from collections.abc import Iterable
 from functools import lru_cache
@@ -66,11 +67,31 @@ class Client:
         self.timeout = timeout
         self._limits = (min(outbox_messages, 60_000), outbox_bytes)
         self._closed = False
-        self._holder = Holder()
+        self._locals: list[threading.local] = []
         self._drivers: list[Driver] = []
-        self._begin()
         process.register(self)
         ending.watch(self, self._drivers)
+
+    # What sleeps and what tells threads apart is made at the first call: a worker of a web server loads its
+    # application, or is forked, before gevent makes greenlets of its threads.
+
+    @property
+    def _holder(self) -> Holder:
+        """What this thread holds."""
+        if not self._locals:
+            self._locals.append(threading.local())
+        local = self._locals[0]  # if two threads make one at once, the first one counts
+        try:
+            holder: Holder = local.holder
+        except AttributeError:
+            holder = local.holder = Holder()
+        return holder
+
+    def _first(self) -> Driver:
+        """Return the driver of the first session. If two threads begin it at once, the first one counts."""
+        if not self._drivers:
+            self._begin()
+        return self._drivers[0]
 
     def _begin(self) -> Driver:
         """Begin a session with nothing in it."""
@@ -78,6 +99,7 @@ class Client:
         outbox = Outbox(os.urandom(16), most_messages=most_messages, most_bytes=most_bytes, pid=os.getpid())
         outbox.prompt = ending.over()
         driver = Driver(self.endpoint, outbox)
+        driver.closed = self._closed
         self._drivers.append(driver)
         return driver
 
@@ -87,8 +109,7 @@ class Client:
             for driver in self._drivers:
                 driver.abandon()
             self._drivers.clear()
-            self._holder = Holder()
-            self._begin()
+            self._locals.clear()
             ending.watch_child()
 
     def _enter(self, frame: FrameType) -> Driver:
@@ -96,6 +117,7 @@ class Client:
 
         It is the first one, unless the call is nested in another one of this client's.
         """
+        self._first()
         for driver in self._drivers:
             if driver.enter(frame):
                 return driver
@@ -489,7 +511,7 @@ class Client:
             size = len(message)
         else:
             raise TypeError(f"a message is str or bytes, not {type(message).__name__}")
-        driver = self._drivers[0]
+        driver = self._drivers[0] if self._drivers else self._first()
         outbox = driver.outbox
         if size > outbox.small or (len(outbox.posted) >= outbox.spare and not self._make_room(driver)):
             return self._send(envelope, message, outbox.prompt, None)
