@@ -7,7 +7,7 @@ import os
 import resource
 import select
 from collections import deque
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from math import ceil, inf
 from operator import length_hint
 from typing import cast
@@ -42,6 +42,9 @@ class TooManyFiles(BrokerUnavailable):
 class Bell:
     """Wakes up a thread that polls.
 
+    Its descriptor is closed when nobody has the bell any more, so not under somebody who rings: whoever is
+    done with it puts a silent one in its place. A fork has a descriptor of its own, and does so, too.
+
     Args:
         silent: do not open it yet.
     """
@@ -52,8 +55,15 @@ class Bell:
             self.open()
 
     def open(self) -> None:
-        """Open the descriptor."""
-        self.descriptor = os.eventfd(0, os.EFD_NONBLOCK | os.EFD_CLOEXEC)
+        """Open the descriptor.
+
+        Raises:
+            TooManyFiles: none is left.
+        """
+        try:
+            self.descriptor = os.eventfd(0, os.EFD_NONBLOCK | os.EFD_CLOEXEC)
+        except OSError as error:
+            raise TooManyFiles(f"no descriptor is left: {error.strerror}") from None
 
     def ring(self) -> None:
         """Make the descriptor readable, if it is open: a signal's handler may come early or late."""
@@ -65,11 +75,9 @@ class Bell:
         with contextlib.suppress(BlockingIOError):
             os.eventfd_read(self.descriptor)
 
-    def close(self) -> None:
-        """Close the descriptor; a fork has its own and closes it, too."""
-        descriptor, self.descriptor = self.descriptor, -1
-        if descriptor >= 0:
-            os.close(descriptor)
+    def __del__(self, close: Callable[[int], None] = os.close) -> None:
+        if self.descriptor >= 0:
+            close(self.descriptor)
 
 
 class Connection:

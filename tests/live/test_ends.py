@@ -15,7 +15,9 @@ from typing import Any
 import pytest
 
 from tests.conftest import PATIENCE, Zmuled, wait_until
+from zmule.clients.driver import Driver
 from zmule.clients.sync import Client
+from zmule.core.outbox import Outbox
 from zmule.errors import BrokerUnavailable
 from zmule.mules.mule import Mule
 
@@ -281,6 +283,28 @@ def test_a_connection_that_is_lost_without_descriptors_comes_back(zmuled: Zmuled
     zmuled.start()
     client.flush(timeout=PATIENCE)
     assert accepted(zmuled) == 1
+
+
+def test_a_mule_without_descriptors_says_so(zmuled: Zmuled) -> None:
+    client = zmuled.start().client()
+    for left in (0, 1, 5, 9, 17):  # the last are enough to connect, not for what is broadcast
+        with few_descriptors(left), pytest.raises(BrokerUnavailable, match="descriptor"):
+            Mule(2, endpoint=zmuled.endpoint, timeout=1)
+    with Mule(2, endpoint=zmuled.endpoint) as mule:
+        client.mule_msg("x", 2)
+        assert mule.get_msg(timeout=PATIENCE) == "x"
+
+
+def test_nobody_rings_at_a_descriptor_that_is_closed() -> None:
+    driver = Driver("ipc:///nowhere", Outbox(bytes(16), most_messages=1, most_bytes=1, pid=1))
+    driver._bell.open()
+    ring = driver._bell.ring  # as if another thread were about to call it
+    number = driver._bell.descriptor
+    driver.close()
+    ring()
+    del ring
+    with pytest.raises(OSError, match="Bad file"):
+        os.fstat(number)
 
 
 class Farewell:

@@ -245,7 +245,7 @@ class Driver:
             if not self._poller:
                 self._connection.renew(now)
                 if self._bell.descriptor < 0:
-                    self._open_bell()
+                    self._bell.open()
             taken = self._connection.exchange(now, woken=woken)
         except TooManyFiles:
             raise
@@ -262,12 +262,6 @@ class Driver:
         elif (taken and self._poller_waits) or self._soonest(now) < self._wakes_at:
             self._bell.ring()
         return taken
-
-    def _open_bell(self) -> None:
-        try:
-            self._bell.open()
-        except OSError as error:
-            raise TooManyFiles(f"no descriptor is left: {error.strerror}") from None
 
     def clear(self) -> None:
         """Send what was posted, so that there is room for more."""
@@ -321,8 +315,9 @@ class Driver:
 
     def look_after(self) -> None:
         """Have the pump thread poll whenever something is due and nobody else does."""
-        if self._pump is not None and self._pump.is_alive():
-            self._wake_pump()
+        pump = self._pump
+        if pump is not None and pump.is_alive():
+            pump.wake()
             return
         if is_finalizing():  # a thread would never begin
             self.awake = False
@@ -334,8 +329,9 @@ class Driver:
             self._pump, self.awake = None, False
 
     def _wake_pump(self) -> None:
-        if self._pump is not None:
-            self._pump.wake()
+        pump = self._pump
+        if pump is not None:
+            pump.wake()
 
     def _pumping(self, pump: Pump) -> None:
         self.enter(_getframe())
@@ -407,7 +403,7 @@ class Driver:
 
     def _let_go(self) -> None:
         self._connection.close()
-        self._bell.close()
+        self._bell = Bell(silent=True)
 
     def dismiss(self, until: float, departed: Callable[[Driver], None]) -> None:
         """Nobody has the client any more: send what is left, until then at most, close, and say so.
@@ -416,7 +412,8 @@ class Driver:
         """
         self._departed = departed
         self.leaving = until
-        if self._pump is not None and self._pump.is_alive():
+        pump = self._pump
+        if pump is not None and pump.is_alive():
             self._rouse()
         elif self.unfinished() and self.outbox.error is None:
             self.look_after()
@@ -440,7 +437,7 @@ class Driver:
         """In a forked child: leave what is the parent's alone."""
         self.closed = self._abandoned = True
         self._connection.abandon()
-        self._bell.close()
+        self._bell = Bell(silent=True)
 
 
 class Pump(threading.Thread):

@@ -116,7 +116,7 @@ class Engine:
             if self._inbox.error is not None:
                 raise self._inbox.error
             if not registered:
-                raise no_answer(self.endpoint, timeout or 0.0)
+                raise self._receiver.shortage or no_answer(self.endpoint, timeout or 0.0)
         except BaseException:
             self._closed = True
             self._receiver.close()

@@ -21,7 +21,16 @@ import zmq
 
 from zmule import process
 from zmule.addresses import to_connect
-from zmule.connection import Bell, Connection, Socket, TooManyFiles, drain, poll
+from zmule.connection import (
+    DESCRIPTORS,
+    Bell,
+    Connection,
+    Socket,
+    TooManyFiles,
+    drain,
+    need_descriptors,
+    poll,
+)
 from zmule.core.inbox import Inbox
 from zmule.core.wire import decode
 from zmule.errors import ProtocolError, ZmuleError
@@ -42,6 +51,7 @@ class Receiver:
     Attributes:
         awake: whether it looks soon whether there is something to say.
         over: whether it does nothing any more.
+        shortage: what keeps it from being connected for now.
     """
 
     def __init__(self, endpoint: str, inbox: Inbox, changed: Callable[[], None]) -> None:
@@ -50,6 +60,7 @@ class Receiver:
         self._actions: deque[Callable[[], object]] = deque()
         self._closing = self._urgent = self.over = False
         self.awake = True
+        self.shortage: TooManyFiles | None = None
         self._connection = Connection(endpoint, inbox, monitored=True)
         self._broadcasts: Socket | None = None
         self._descriptor = -1
@@ -100,13 +111,13 @@ class Receiver:
         self.wake()
         if not self.is_current():
             self._thread.join()
-            self._bell.close()
+            self._bell = Bell(silent=True)
 
     def abandon(self) -> None:
         """In a forked child: leave what is the parent's alone."""
         self._connection.abandon()
         process.abandon(self._broadcasts)
-        self._bell.close()
+        self._bell = Bell(silent=True)
 
     def _run(self) -> None:
         ready: set[int] = set()
@@ -114,8 +125,9 @@ class Receiver:
             while not self._closing:
                 try:
                     wait = self._turn(ready)
-                except TooManyFiles:
-                    wait = RETRY_SECONDS
+                    self.shortage = None
+                except TooManyFiles as error:
+                    wait, self.shortage = RETRY_SECONDS, error
                 ready = self._poll(wait)
         except ZmuleError as error:  # nothing a retry would mend: whoever waits is told
             self._inbox.error = error
@@ -169,16 +181,20 @@ class Receiver:
 
     def _follow(self) -> None:
         """Subscribe where the broker says that it publishes."""
-        if self._inbox.publish is self._pairs:
+        pairs = self._inbox.publish
+        if pairs is self._pairs:
             return
-        self._pairs = self._inbox.publish
-        endpoint = publish_endpoint(self._connection.endpoint, self._pairs)
+        endpoint = publish_endpoint(self._connection.endpoint, pairs)
         if endpoint == self._published:
+            self._pairs = pairs
             return
         self._unsubscribe()
-        self._published = endpoint
-        if not endpoint:
-            return
+        if endpoint:
+            need_descriptors(DESCRIPTORS)
+            self._subscribe(endpoint)
+        self._pairs, self._published = pairs, endpoint
+
+    def _subscribe(self, endpoint: str) -> None:
         self._broadcasts = process.context().socket(zmq.SUB)
         self._broadcasts.linger = 0
         self._broadcasts.subscribe(b"")
