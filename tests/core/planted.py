@@ -17,7 +17,7 @@ from zmule.core.events import BatchLost, BatchSaved
 from zmule.core.expiry import Expiry
 from zmule.core.frames import Answer, Confirm, Recall
 from zmule.core.hangs import Hangs
-from zmule.core.inbox import Arrival, Inbox
+from zmule.core.inbox import Arrival, Hand, Inbox
 from zmule.core.intake import Intake
 from zmule.core.lanes import Lanes
 from zmule.core.locks import Locks
@@ -26,8 +26,10 @@ from zmule.core.mules import Mule, Roster
 from zmule.core.outbox import Outbox
 from zmule.core.queues import Message, Queue
 from zmule.core.redelivery import Redelivery
+from zmule.core.returns import Returns
 from zmule.core.room import Room
 from zmule.core.senders import Sender, Senders
+from zmule.core.services import Services
 from zmule.core.turns import Turns
 from zmule.stores.store import Saved
 from zmule.testing.store import SimStore
@@ -380,6 +382,57 @@ def run_once_for_several_raises(patch: pytest.MonkeyPatch) -> None:
     patch.setattr(Intake, "_raise_each", raise_each)
 
 
+def adopt_strays_of_any_number(patch: pytest.MonkeyPatch) -> None:
+    patch.setattr(Dispatcher, "take_out", lambda self, name, body: self.empty(name))
+
+
+def leave_strays_where_they_are(patch: pytest.MonkeyPatch) -> None:
+    patch.setattr(Services, "_adopt", lambda self, number: None)
+
+
+def give_signals_only_out(patch: pytest.MonkeyPatch) -> None:
+    patch.setattr(Dispatcher, "_first_message", lambda self, mule: None)
+
+
+def give_messages_out_first(patch: pytest.MonkeyPatch) -> None:
+    message, signal = Dispatcher._first_message, Dispatcher._oldest_signal
+    patch.setattr(Dispatcher, "_oldest_signal", lambda self, mule: message(self, mule) or signal(self, mule))
+
+
+def take_signals_only_up(patch: pytest.MonkeyPatch) -> None:
+    patch.setattr(Hand, "signalled", property(lambda self: False, lambda self, value: None))
+
+
+# Peers that are gone, and those that come back.
+
+
+def remember_who_was_evicted(patch: pytest.MonkeyPatch) -> None:
+    patch.setattr(Senders, "disconnect", lambda self, peer, now: None)
+
+
+def wait_for_nobody(patch: pytest.MonkeyPatch) -> None:
+    patch.setattr(Returns, "expecting", lambda self, now: False)
+
+
+def let_what_does_not_wait_overtake(patch: pytest.MonkeyPatch) -> None:
+    original = Returns.hold
+
+    def hold(self: Returns, peer: bytes, frame: Any, now: float) -> bool:
+        return self._misses(frame) and original(self, peer, frame, now)
+
+    patch.setattr(Returns, "hold", hold)
+
+
+def turn_round_what_has_waited(patch: pytest.MonkeyPatch) -> None:
+    original = Returns.ready
+    patch.setattr(Returns, "ready", lambda self, now: original(self, now)[::-1])
+
+
+def lose_what_has_waited(patch: pytest.MonkeyPatch) -> None:
+    original = Returns.ready
+    patch.setattr(Returns, "ready", lambda self, now: original(self, now)[:0])
+
+
 # Locks.
 
 
@@ -516,6 +569,16 @@ BUGS: list[Plant] = [
     tell_nobody_of_room,
     lose_raises_over_a_restart,
     run_once_for_several_raises,
+    adopt_strays_of_any_number,
+    leave_strays_where_they_are,
+    give_signals_only_out,
+    give_messages_out_first,
+    take_signals_only_up,
+    remember_who_was_evicted,
+    wait_for_nobody,
+    let_what_does_not_wait_overtake,
+    turn_round_what_has_waited,
+    lose_what_has_waited,
     give_a_lock_twice,
     keep_locks_of_the_dead,
     number_grants_from_one,

@@ -81,6 +81,24 @@ def test_a_sender_that_is_cut_off_meanwhile_sends_it_once() -> None:
     assert w.broker.dispatch.length("farm:busy")[0] == 1
 
 
+def test_a_sender_that_waits_for_room_is_not_told_that_nobody_is_there() -> None:
+    w = World(limits=Limits(queue_messages=2, returning=3.0))
+    client, mule = w.client(), w.mule(7)
+    w.settle()
+    for _ in range(3):
+        client.outbox.put("mule:7", "x", None, awaited=True, until=w.clock.mono + 60.0)
+    w.settle()
+    assert client.outbox.expecting(), "for room"
+    w.restart()
+    client.pump()
+    w.settle_only(client)
+    assert failures(client) == []
+    mule.pump()
+    w.settle()
+    assert failures(client) == []
+    assert w.broker.dispatch.length("mule:7")[0] == 1
+
+
 def test_only_so_much_waits(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("zmule.core.returns.MOST_BYTES", 5)
     w = world()

@@ -393,6 +393,18 @@ def test_raised_before_anybody_has_registered_it_runs_where_it_is_at_last() -> N
     assert running(second) == [99]
 
 
+def test_a_stray_that_comes_back_goes_to_who_has_registered_it_meanwhile() -> None:
+    w = world()
+    raise_it(w)
+    first, second, *_ = five(w)
+    wait(w, first, sources=STRAY)
+    assert running(first) == [17]
+    register(w, "mule", second)
+    first.threads[0].fail()
+    wait(w, second, sources=SIGNAL)
+    assert running(second) == [17]
+
+
 def test_registered_between_the_raise_and_its_way_to_the_disk() -> None:
     w = world()
     mule, client = w.spawn(1), w.client()
@@ -724,8 +736,8 @@ def test_a_signal_for_one_mule_goes_past_what_it_was_given_ahead() -> None:
     for number in (17, 18, 17):
         raise_it(w, number)
     done = run_all(w, mule)
-    assert done[:3] == [17, 18, 17]
-    assert set(done[3:]) == {"mule:1"}
+    assert done[:6] == [17, "mule:1", 18, "mule:1", 17, "mule:1"]
+    assert set(done[6:]) == {"mule:1"}
 
 
 def test_while_a_signal_waits_nothing_more_is_given_ahead() -> None:

@@ -226,6 +226,9 @@ class Broker:
         return self.dispatch.steady()
 
     def _flush(self) -> list[Effect]:
+        if self.dispatch.strays:
+            strays, self.dispatch.strays = self.dispatch.strays, []
+            self.services.strayed(strays)
         if self.dispatch.expired:
             expired, self.dispatch.expired = self.dispatch.expired, []
             self.letters.bury_expired(expired)

@@ -65,6 +65,7 @@ class Dispatcher:
     Attributes:
         count, bytes: what is on the books of all queues.
         expired: messages that have expired, and are in no queue any more; for the broker to take away.
+        strays: raises of signals that have come back to `signal:stray`; for the broker to see whose they are.
         handed: the deliveries to mules; `unseen`: those of them of which no program has seen anything.
         now: the monotonic clock; `offset`: what the steady clock is ahead of it.
     """
@@ -74,6 +75,7 @@ class Dispatcher:
         self._ttl = ttl
         self._sweeps: Deadlines[str] = Deadlines()
         self.expired: list[Message] = []
+        self.strays: list[Message] = []
         self.count = 0
         self.bytes = 0
         self.queues: dict[str, Queue] = {}
@@ -157,6 +159,8 @@ class Dispatcher:
         """Put messages back at the head of their queues, and hand out what can be."""
         for name, group in groupby(sorted(messages, key=_queue_and_number), key=queue_of):
             queue, back = self.queue(name), list(group)
+            if name == STRAY_QUEUE:
+                self.strays += back
             queue.put_back(back)
             self._note_expiry(queue, back)
             self.serve(queue)

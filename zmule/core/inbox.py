@@ -287,7 +287,7 @@ class Inbox(Link):
         self._settled = self._settled or bool(self.program)
         self.waiters[waiter] = None
         self.news = True
-        if any(self._sources.get(waiter.bits, ())):
+        if self.holds(waiter.bits):
             self._wake(waiter)
         elif probe:
             self._probe += 1
@@ -297,6 +297,10 @@ class Inbox(Link):
     def _wake(self, waiter: Waiter) -> None:
         del self.waiters[waiter]
         waiter.wake()
+
+    def holds(self, bits: int) -> bool:
+        """Return whether a message from these sources is in the buffers."""
+        return any(self._sources.get(bits, ()))
 
     def next(self, bits: int) -> Delivery | None:
         """Return the next buffered message from these sources, if there is one."""

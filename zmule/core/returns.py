@@ -41,6 +41,10 @@ class Returns:
         """Return whether somebody may be about to come back."""
         return now < self._until
 
+    def awaits(self, error: ZmuleError | None, now: float) -> bool:
+        """Return whether the error says that somebody is missing who may be about to come back."""
+        return isinstance(error, (UnknownFarm, UnknownMule)) and self.expecting(now)
+
     def hold(self, peer: Peer, frame: Put, now: float) -> bool:
         """Let a frame wait if it has to; return whether it does."""
         if not self.expecting(now) or not (peer in self._held or self._misses(frame)):

@@ -107,6 +107,8 @@ class Room:
         queue, size = asked.arguments
         error = self._broker.intake.closed(queue)
         if error is not None:
+            if self._broker.returns.awaits(error, self._broker.now.mono):
+                return None  # it may be sent, and waits for them to come back
             raise error
         if size > min(self._limits.queue_bytes, self._limits.total_bytes):
             raise QueueFull(f"a message of {size} bytes does not fit even if nothing else is there")

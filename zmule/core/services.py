@@ -145,7 +145,7 @@ class Services:
             self._adopt(number)
 
     def strayed(self, messages: Iterable[Message]) -> None:
-        """Raises that were nobody's when they came have been kept: by now they may be somebody's."""
+        """Raises that were nobody's have been kept, or have come back: by now they may be somebody's."""
         for body in {message[2] for message in messages}:
             number = int.from_bytes(cast(bytes, body))
             if not self.signals.is_stray(number):

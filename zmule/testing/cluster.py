@@ -26,10 +26,27 @@ from zmule.core.events import (
     StoreRecovered,
     Undelivered,
 )
-from zmule.core.frames import Answer, Ask, Body, Bye, Deliver, Frame, Hello, Nack, Options, Reset, Return
+from zmule.core.frames import (
+    DIRECT,
+    FARM,
+    SIGNAL,
+    Answer,
+    Ask,
+    Body,
+    Bye,
+    Deliver,
+    Frame,
+    Hello,
+    Nack,
+    Options,
+    Report,
+    Reset,
+    Return,
+)
 from zmule.core.inbox import Delivery
 from zmule.core.lockservice import TOKEN_FACT
 from zmule.core.mules import FarmSetup, Mule, MuleSetup
+from zmule.core.queues import STRAY_QUEUE, source_of
 from zmule.core.setup import Limits
 from zmule.core.wire import decode_for_broker, encode
 from zmule.stores.store import Changes
@@ -37,9 +54,11 @@ from zmule.testing.ledger import BLUR, Ledger
 from zmule.testing.letters import Hand, Letter, claim
 from zmule.testing.lockbook import NAMES, LockBook, LockUser
 from zmule.testing.store import SimStore
-from zmule.testing.world import Actor, Pipe, SimClient, SimMule, World
+from zmule.testing.world import MESSAGE, Actor, Pipe, SimClient, SimMule, World
 
 RESTART_SECONDS = 0.01
+
+BOTH = SIGNAL | MESSAGE
 
 
 class Cluster(World):
@@ -68,6 +87,7 @@ class Cluster(World):
         self.durable = durable
         self.ledger = Ledger(self.clock, limits.max_deliveries, durable, self.setup.ttl)
         self.locks = LockBook()
+        self.ledger.expecting = self.clock.mono + limits.returning
         self.users: dict[Actor, LockUser] = {}
         self.disk = self._new_disk()
         self.spawned: dict[int, SimMule] = {}
@@ -81,6 +101,8 @@ class Cluster(World):
         self.moved = False
         self.short = False
         self._heard: dict[bytes, float] = {}
+        self._latest: dict[tuple[bytes, int], int] = {}
+        self._report: tuple[bytes, Report] | None = None
         self._posted = 0
         self._undelivered: list[Undelivered] = []
 
@@ -229,6 +251,7 @@ class Cluster(World):
         self._trouble = None
         self.short = False
         self._heard.clear()
+        self._latest.clear()
         for actor in self.actors:
             if actor.pipe is not None:
                 self._reconnect(actor)
@@ -244,6 +267,7 @@ class Cluster(World):
         self.locks.crashed(max(reserved, int(self.clock.wall * 1_000_000)))
         self.ledger.crashed(self.disk.recover())
         self.ledger.release()
+        self.ledger.expecting = self.clock.mono + self.limits.returning
         self.revive()
         self.check()
 
@@ -308,6 +332,7 @@ class Cluster(World):
         if isinstance(frame, Deliver):
             mule = self.broker.roster.at(peer)
             claim(mule, "delivered to a stranger", frame)
+            self._check_turn(peer, cast(Mule, mule), frame)
             self.ledger.delivering(frame.parcels, Hand(cast(Mule, mule).session, frame.epoch))
         elif isinstance(frame, Answer):
             self._answering(peer, frame)
@@ -318,6 +343,24 @@ class Cluster(World):
                 self._undelivered.append(Undelivered(peer, frame))
         elif pipe.open:
             pipe.to_peer.append(encode(frame))
+
+    def _check_turn(self, peer: bytes, mule: Mule, frame: Deliver) -> None:
+        """Of signals and messages that wait for a mule, the kind has its turn that it did not get last."""
+        first, last = source_of(frame.parcels[0].queue), source_of(frame.parcels[-1].queue)
+        before = self._latest.get((peer, frame.epoch), 0)
+        self._latest[peer, frame.epoch] = last
+        if self._report is None or self._report[0] != peer or mule.alone:
+            return
+        report, sent = self._report[1], sum(len(parcel.ids) for parcel in frame.parcels)
+        picky = any(bits & BOTH != BOTH for bits, _ in report.waits)
+        alone = any(queue.head_alone() for queue in mule.queues)
+        if picky or alone or report.buffered or mule.coming != sent:
+            return
+        waits = {queue.source for queue in mule.queues if queue.ready}
+        if before == SIGNAL:
+            claim(first != SIGNAL or not waits & {DIRECT, FARM}, "a message's turn", mule, frame)
+        else:
+            claim(not (first & MESSAGE and SIGNAL in waits), "a signal's turn", mule, frame)
 
     def _answering(self, peer: bytes, answer: Answer) -> None:
         self.locks.answered(peer, answer)
@@ -334,7 +377,9 @@ class Cluster(World):
             self._note("from", pipe.peer.decode(), frame)
             self._heard[pipe.peer] = self.clock.mono
             self._hear(pipe.peer, frame)
+            self._report = (pipe.peer, frame) if isinstance(frame, Report) else None
             self.happened(FrameReceived(pipe.peer, frame))
+            self._report = None
 
     def _hear(self, peer: bytes, frame: Frame) -> None:
         """Tell those who keep books what a frame means to them."""
@@ -372,6 +417,10 @@ class Cluster(World):
             for peer in event.peers:
                 self.locks.gone(peer)
         super().happened(event)
+        if isinstance(event, PeersVanished):
+            for peer in event.peers:
+                known = self.broker.roster.at(peer) or self.broker.senders.at(peer)
+                claim(not known, "gone, and not forgotten", peer)
 
     def answer(self) -> int:
         """Tell the broker what the store has done, and whether it can still write."""
@@ -442,6 +491,9 @@ class Cluster(World):
             books.update(mule.in_flight)
             alone = len(mule.in_flight) < 2 or not any(map(self.ledger.travels_alone, mule.in_flight))
             claim(alone, "a mule died with one, and it is not alone", mule, list(mule.in_flight.values()))
+        for message in self.broker.dispatch.queue(STRAY_QUEUE).ready:
+            number = int.from_bytes(cast(bytes, message[2]))
+            claim(self.broker.services.signals.is_stray(number), "somebody's, and a stray", message)
         self.ledger.check(books, self.broker.dead)
 
     def check_rest(self) -> None:

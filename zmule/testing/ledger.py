@@ -16,7 +16,7 @@ from operator import attrgetter
 
 from zmule.core.effects import Changes, Mark, Recovery
 from zmule.core.frames import Body, Nack, Parcel
-from zmule.core.queues import Dead, Message
+from zmule.core.queues import STRAY_QUEUE, Dead, Message
 from zmule.core.senders import Run
 from zmule.core.terms import Terms
 from zmule.testing.letters import OVER, SAFE, Hand, Letter, Violation, claim
@@ -43,6 +43,7 @@ class Ledger:
     Attributes:
         letters: all there ever were.
         dropped: how many dead letters the store was told to drop.
+        expecting: until when the broker waits for mules from outside to come back.
     """
 
     def __init__(self, clock: Clock, most: int, durable: bool, ttl: Callable[[str], float]) -> None:
@@ -51,6 +52,7 @@ class Ledger:
         self.durable = durable
         self.letters: list[Letter] = []
         self.dropped = 0
+        self.expecting = 0.0
         self._ttl = ttl
         self._offset = clock.wall - clock.mono
         self._bodies: dict[Body, Letter] = {}
@@ -66,6 +68,7 @@ class Ledger:
         self._latest: dict[str, int] = {}
         self._last: dict[tuple[bytes, str, bool], int] = {}
         self._fresh: list[Letter] = []
+        self._older: set[Letter] = set()
 
     # What senders do and hear.
 
@@ -90,6 +93,9 @@ class Ledger:
                 claim(letter.place in SAFE, "confirmed and not kept", letter)
             else:
                 self._not_kept(letter)
+                missing = error.code in ("unknown-mule", "unknown-farm")
+                early = self.clock.mono < self.expecting and letter not in self._older
+                claim(not (missing and early), "nobody was waited for", letter)
 
     def waiting(self, client: SimClient) -> list[int]:
         """Return the tickets of what may wait for room and has no answer."""
@@ -207,6 +213,9 @@ class Ledger:
     def _amend(self, message: Message) -> None:
         """Note what a message is like from now on."""
         letter = self._live[message[0]]
+        if message[1].startswith("signal:") and message[1] != STRAY_QUEUE:
+            number = int(message[1].split(":")[1])
+            claim(letter.body == bytes([number]), "one signal's run is another's", letter, message)
         letter.unordered = letter.unordered or letter.queue != message[1]
         letter.queue = message[1]
         if letter in self._held and letter.due is not None:
@@ -243,6 +252,7 @@ class Ledger:
         known, self._offset = self._known, self.clock.wall - self.clock.mono
         self._known, self._live, self._graves, self._held = {}, {}, {}, {}
         self._raising.clear()
+        self._older = {letter for letters in self._open.values() for letter in letters.values()}
         self._marks = {mark.session: mark.last for mark in recovery.senders}
         before = {letter: letter.place for letter in chain(known.values(), self._raises.values())}
         for message in recovery.messages:

@@ -103,6 +103,7 @@ class Simulation:
             max_deliveries=draw((2, 3, 4)),
             max_dead=draw((2, 1000)),
             queue_ttl=draw((0.0, 0.0, 0.0, 20.0)),
+            returning=draw((0.0, 0.0, 3.0)),
         )
         self.cluster = Cluster(setups, farms, limits, durable=draw((True, True, True, False)))
         wishes = [(), SIGNALS, random.sample(SIGNALS, 2)]

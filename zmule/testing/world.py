@@ -42,8 +42,8 @@ from zmule.core.events import (
     PathWatched,
     PeersVanished,
 )
-from zmule.core.frames import DIRECT, FARM, Body, Deliver, Frame, Options, Return
-from zmule.core.inbox import Delivery, Inbox, Waiter
+from zmule.core.frames import DIRECT, FARM, SIGNAL, STRAY, Body, Deliver, Frame, Options, Return
+from zmule.core.inbox import Delivery, Hand, Inbox, Waiter
 from zmule.core.instant import Instant
 from zmule.core.mules import FarmSetup, MuleSetup
 from zmule.core.outbox import Outbox
@@ -52,9 +52,12 @@ from zmule.core.session import Link
 from zmule.core.setup import Limits, Setup
 from zmule.core.wire import decode, decode_for_broker, encode
 from zmule.stores.store import Changes, Saved, Store
+from zmule.testing.letters import claim
 from zmule.testing.memory import MemoryStore
 
 __all__ = ["Actor", "SimClient", "SimMule", "SimThread", "World"]
+
+MESSAGE = DIRECT | FARM
 
 
 class Clock:
@@ -175,10 +178,13 @@ class SimThread:
     Attributes:
         waiter: what it waits by, if it is blocked.
         delivery: what it works on.
+        signalled: whether it got a signal last.
     """
 
     def __init__(self, mule: SimMule) -> None:
         self.mule = mule
+        self.hand = Hand()
+        self.signalled = False
         self.waiter: SimWaiter | None = None
         self.delivery: Delivery | None = None
 
@@ -198,14 +204,15 @@ class SimThread:
     def finish(self) -> None:
         """Acknowledge what it works on."""
         if self.delivery is not None:
-            self.mule.inbox.finish(self.delivery)
+            self.mule.inbox.done(self.hand)
             self.mule.world.finish(self.delivery, self.mule)
             self.delivery = None
 
     def fail(self, *, delay: float | None = None, dead: bool = False) -> None:
         """Give up on what it works on: `nack()`."""
         if self.delivery is not None:
-            self.mule.inbox.fail(self.delivery, delay=delay, dead=dead)
+            self.hand.verdict = delay, dead
+            self.mule.inbox.give_up(self.hand)
             self.delivery = None
 
     def waits_for(self, source: int) -> bool:
@@ -214,10 +221,23 @@ class SimThread:
 
     def wake(self) -> None:
         """Go on with what the get has brought, if anything."""
-        self.delivery = self.mule.inbox.next(self.waiter.bits) if self.waiter else None
+        self.delivery = self._take(self.waiter.bits) if self.waiter else None
         self.time_out()
         if self.delivery is not None:
             self.mule.world.start(self.delivery, self.mule)
+
+    def _take(self, bits: int) -> Delivery | None:
+        """Take the next message; if signals and messages lie there, they take turns."""
+        holds = self.mule.inbox.holds
+        both = holds(bits & SIGNAL) and holds(bits & MESSAGE) and not holds(bits & STRAY)
+        self.hand.arrival = None  # if a test has told the inbox by itself what became of it
+        arrival = self.mule.inbox.advance(self.hand, bits)
+        if arrival is None:
+            return None
+        signal = arrival[2].source == SIGNAL
+        claim(not both or signal is not self.signalled, "out of turn", self.mule, arrival)
+        self.signalled = signal
+        return Delivery(*arrival)
 
 
 class SimMule(Actor):
