@@ -49,8 +49,9 @@ class Bell:
         silent: do not open it yet.
     """
 
+    descriptor = -1
+
     def __init__(self, *, silent: bool = False) -> None:
-        self.descriptor = -1
         if not silent:
             self.open()
 
