@@ -77,6 +77,7 @@ class Chaos:
         for name in ("accepted", "handled"):
             (folder / name).mkdir()
         self.processes: list[Process] = []
+        self.serving: Process | None = None
         with (folder / "journal").open(
             "wb"
         ) as journal:  # a pipe to it, for files of the broker's may be limited
@@ -119,9 +120,11 @@ class Chaos:
         return process
 
     def listen(self, process: Process) -> None:
-        """Copy what zmuled says."""
+        """Copy what zmuled says, and note when it has opened its store."""
         for line in process.stdout or ():
             self.log.write(b"zmuled: " + line)
+            if b" serves " in line:
+                self.serving = process
 
     def start(self, script: str, *words: object) -> Process:
         """Start one of our own programs."""
@@ -230,7 +233,8 @@ class Chaos:
             self.proxy.flow()
 
     def fill_disk(self) -> None:
-        """Let zmuled write no file any longer than it is."""
+        """Let zmuled write no file any longer than it is; one that is starting would rightly refuse to."""
+        self.wait_until("zmuled serves", lambda: self.serving is self.broker)
         with contextlib.suppress(ProcessLookupError):
             resource.prlimit(self.broker.pid, resource.RLIMIT_FSIZE, (1, UNLIMITED))
             time.sleep(self.random.uniform(0.3, 1.5))
