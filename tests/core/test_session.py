@@ -27,7 +27,7 @@ from zmule.core.frames import (
     Return,
     Welcome,
 )
-from zmule.core.inbox import Delivery, Inbox, Waiter
+from zmule.core.inbox import Arrival, Hand, Inbox, Waiter
 from zmule.core.outbox import Outbox
 from zmule.errors import MessageTooLarge, NotPermitted, ProtocolError, WrongValue
 
@@ -335,11 +335,16 @@ def test_who_has_said_goodbye_says_no_more_unless_it_must_say_so_again() -> None
     assert kinds(mule_up(box, 60.0).outgoing(60.0))[-1] is Bye
 
 
-def begun(box: Inbox) -> Delivery:
+def taken(box: Inbox) -> Arrival | None:
+    """Have a thread that has nothing take what is next."""
+    return box.advance(Hand(), DIRECT)
+
+
+def begun(box: Inbox) -> Arrival:
     """Have a thread begin what is next."""
-    delivery = box.next(DIRECT)
-    assert delivery is not None
-    return delivery
+    arrival = taken(box)
+    assert arrival is not None
+    return arrival
 
 
 def test_a_farewell_tells_what_was_rejected_and_what_was_not_begun() -> None:
@@ -347,9 +352,7 @@ def test_a_farewell_tells_what_was_rejected_and_what_was_not_begun() -> None:
     box.receive(deliver("a", "b", "c", "d"), 0.0)
     box.fail(begun(box), dead=True)
     box.finish(begun(box))
-    unseen = box.next(DIRECT)
-    assert unseen is not None
-    box.give_back(unseen)
+    box.give_back(begun(box))
     box.bid_farewell()
     assert box.outgoing(0.0) == [Nack(1, (1,), None, True), Bye(1, (2,), (3, 4), (4, 0, 0, 0))]
 
@@ -359,7 +362,7 @@ def test_nobody_begins_what_a_farewell_has_given_back() -> None:
     box.receive(deliver("a"), 0.0)
     box.bid_farewell()
     assert box.outgoing(0.0) == [Bye(1, (), (1,), (1, 0, 0, 0))]
-    assert box.next(DIRECT) is None
+    assert taken(box) is None
 
 
 def test_what_comes_after_a_farewell_is_for_others() -> None:
@@ -370,16 +373,16 @@ def test_what_comes_after_a_farewell_is_for_others() -> None:
     box.wait(waiter)
     box.receive(deliver("a"), 0.0)
     assert list(box.waiters) == [waiter]
-    assert box.next(DIRECT) is None
+    assert taken(box) is None
 
 
 def test_nothing_is_begun_that_was_left_of_a_lost_connection() -> None:
     box = mule_up(inbox())
     box.receive(deliver("a", "b"), 0.0)
-    delivery = begun(box)
+    arrival = begun(box)
     box.disconnected(0.0)
-    assert box.next(DIRECT) is None
-    box.finish(delivery)
+    assert taken(box) is None
+    box.finish(arrival)
     assert not any(isinstance(frame, Bye | Report) for frame in box.outgoing(0.0))
 
 

@@ -302,13 +302,6 @@ class Inbox(Link):
         """Return whether a message from these sources is in the buffers."""
         return any(self._sources.get(bits, ()))
 
-    def next(self, bits: int) -> Delivery | None:
-        """Return the next buffered message from these sources, if there is one."""
-        for buffer in self._sources.get(bits, ()):
-            with suppress(IndexError):  # when it is empty
-                return Delivery(*buffer.popleft())
-        return None
-
     def leave(self, waiter: Waiter) -> None:
         """The thread waits no longer."""
         if waiter in self.waiters:
