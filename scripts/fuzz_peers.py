@@ -12,7 +12,7 @@ from fuzz_damage import Mutator
 from fuzz_frames import Known, Writer
 
 from zmule.core import frames as f
-from zmule.core.inbox import Inbox, Waiter
+from zmule.core.inbox import Hand, Inbox, Waiter
 from zmule.core.outbox import Outbox
 from zmule.core.wire import decode, encode
 from zmule.errors import ProtocolError, ZmuleError
@@ -78,12 +78,11 @@ class FuzzedPeers:
 
     def work(self) -> None:
         """Do what threads of the program do."""
-        delivery = self.inbox.next(f.EVERY_SOURCE)
-        if delivery is None:
+        arrival = self.inbox.advance(Hand(), f.EVERY_SOURCE)
+        if arrival is None:
             self.inbox.wait(Waiter(self.draw.randint(1, 15)), probe=self.draw.random() < 0.1)
         else:
-            self.inbox.start(delivery, self.now)
-            self.draw.choice((self.inbox.finish, self.inbox.fail, self.inbox.give_back))(delivery)
+            self.draw.choice((self.inbox.finish, self.inbox.fail, self.inbox.give_back))(arrival)
         if self.draw.random() < 0.1:
             self.inbox.ask("status")
             self.inbox.want("register_signal", 17, "mule")
