@@ -72,6 +72,16 @@ def test_a_message_without_an_end_is_cut(zmuled: Zmuled) -> None:
     client.mule_msg("others are served")
 
 
+def test_who_stops_in_the_middle_of_his_first_message_is_cut(zmuled: Zmuled) -> None:
+    client = zmuled.start().client()
+    before = client.status()["broker"]["memory"]
+    with raw_peer(zmuled) as peer:
+        send_on(peer, 100)
+        assert peer.recv(1 << 16) == b""
+    wait_until(lambda: "has brought no whole frame" in zmuled.output(), "the note")
+    wait_until(lambda: client.status()["broker"]["memory"] < before + (64 << 20), "the memory")
+
+
 def test_above_the_limit_on_memory_new_messages_are_refused(zmuled: Zmuled) -> None:
     client = zmuled.start(f"--max-memory={64 << 20}").client()
 

@@ -118,6 +118,7 @@ class Gateway:
         self.door = Door()
         self._watched: frozenset[int] = frozenset()
         self._descriptors: dict[int, Peer] = {}
+        self._subscribers: set[int] = set()
         self._peers: dict[Peer, int] = {}
         self._owners: set[Peer] = set()
         self._greeted: set[Peer] = set()
@@ -422,13 +423,13 @@ class Gateway:
         return longer, middle
 
     def mute(self, seconds: float) -> set[int]:
-        """Return the descriptors of connections that for so long have brought no frame at all."""
+        """Return the descriptors of connections that for so long have brought no frame at all.
+
+        Those of subscribers never do, and are not meant.
+        """
         since = time.monotonic() - seconds
-        return {
-            descriptor
-            for descriptor, came in self.door.connections.items()
-            if came <= since and descriptor not in self._descriptors
-        }
+        silent = self.door.connections.keys() - self._descriptors.keys() - self._subscribers
+        return {descriptor for descriptor in silent if self.door.connections[descriptor] <= since}
 
     def cut(self, descriptors: Iterable[int], why: str) -> None:
         """End connections, whoever they are of."""
@@ -443,21 +444,23 @@ class Gateway:
             self.cut_off(peer, "goes on breaking the protocol")
 
     def _read_monitors(self) -> None:
-        for monitor in self._monitors:
+        for monitor, callers in zip(self._monitors, (set[int](), self._subscribers), strict=True):
             while events_of(monitor) & READ:
                 event = recv_monitor_message(monitor, zmq.DONTWAIT)
-                self._monitored(event["event"], event["endpoint"].decode(), event["value"])
+                self._monitored(event["event"], event["endpoint"].decode(), event["value"], callers)
         self.door.cut_surplus()
 
-    def _monitored(self, event: int, endpoint: str, descriptor: int) -> None:
+    def _monitored(self, event: int, endpoint: str, descriptor: int, callers: set[int]) -> None:
         if event == zmq.EVENT_LISTENING:
             self.door.hang(endpoint, descriptor)
         elif event == zmq.EVENT_ACCEPTED:
             self.door.came(endpoint, descriptor, time.monotonic())
+            callers.add(descriptor)
         elif event == zmq.EVENT_ACCEPT_FAILED:
             self.door.failed(endpoint)
         else:
             self.door.left(descriptor)
+            callers.discard(descriptor)
             self._left(descriptor)
 
     def _left(self, descriptor: int) -> None:

@@ -2,7 +2,8 @@
 
 Nobody sees such a message before it is whole. What can be seen is that the process grows while somebody is in
 the middle of something: the system holds bytes of his that libzmq has not read, look after look, and he has
-brought no frame meanwhile. If it grows by more than one frame of each of them may have, those are cut off.
+brought no frame meanwhile. If it grows by more than one frame of each of them may have, those are cut off. So
+is who has never brought a frame at all: he may have stopped half-way.
 
 And there is a limit on all. Above it new messages are refused, and those are cut off who cost most, a few at
 each look: who does not read, who is in the middle of something, who has never brought a frame. A good peer
@@ -25,7 +26,7 @@ FINE = 0.9
 """Down to which share of the limit it is crossed, once it was."""
 
 MUTE_SECONDS = 1.0
-"""How long a connection may bring no frame at all while memory is short."""
+"""How long a connection may bring no frame at all while memory is short, or the process grows."""
 
 
 class Guard:
@@ -79,7 +80,9 @@ class Guard:
         longer, middle = self._gateway.endless()
         if longer and self.used > self._calm + FREE_GROWTH + len(middle) * self._frame:
             self._cut(longer, "sends a message without an end")
-        elif not middle:
+        elif mute := self._gateway.mute(MUTE_SECONDS):
+            self._cut(mute, "has brought no whole frame, and the process grows")
+        elif not middle and not self._gateway.mute(0.0):
             self._calm = self.used
 
     def _shed(self) -> None:
