@@ -97,4 +97,4 @@ def test_a_broker_that_does_not_start_is_a_failure_in_a_line(
     monkeypatch.setattr(demo, "MULES", "--mule=nosuch.py")
     monkeypatch.setattr(signal, "signal", lambda *_: None)
     assert demo.main() == 1
-    assert "demo: zmuled has ended with 78:\nzmuled: --mule" in capsys.readouterr().err
+    assert "demo: zmuled has ended with 2:\nzmuled: --mule" in capsys.readouterr().err
