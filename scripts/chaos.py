@@ -30,6 +30,7 @@ from chaos_planted import FAULTS
 from ports import free_ports
 
 from zmule import Client, ZmuleError
+from zmule.errors import StoreUnavailable
 from zmule.stores import open_store
 from zmule.testing.proxy import Proxy
 
@@ -257,10 +258,12 @@ class Chaos:
             self.show(until - time.monotonic())
 
     def revive(self) -> None:
-        """Start anew who has died by itself: a mule of poison."""
+        """Start anew who has died by itself: a mule of poison, a broker that was started on a full disk."""
         for place, guest in enumerate(self.guests):
             if guest.poll() is not None:
                 self.guests[place] = self.start_guest()
+        if self.broker.poll() == StoreUnavailable.exit_code:
+            self.broker = self.start_broker()
         if self.broker.poll() is not None:
             raise Stuck(f"zmuled has ended by itself, with {self.broker.returncode}")
 

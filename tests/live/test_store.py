@@ -213,13 +213,30 @@ def test_what_was_accepted_is_safe_if_the_broker_is_killed_on_a_full_disk(zmuled
     assert bodies == [*map(str, range(accepted)), "more"]
 
 
+def test_a_broker_does_not_start_on_a_full_disk_and_says_that_it_may_later(zmuled: Zmuled) -> None:
+    client = start(zmuled).client(timeout=PATIENCE)
+    client.mule_msg("x")
+    zmuled.kill()
+    store = f"sqlite://{zmuled.folder}/zmule.db"
+    code, line = refused(zmuled, store, full=True)
+    assert code == 75
+    assert "zmuled starts when the disk has room" in line
+    start(zmuled)
+    assert read_all(zmuled) == ["x"]
+
+
 # A file that cannot be used.
 
 
-def refused(zmuled: Zmuled, store: str) -> tuple[int, str]:
-    """Start a second zmuled that must not start; return its exit status and its one line."""
+def refused(zmuled: Zmuled, store: str, *, full: bool = False) -> tuple[int, str]:
+    """Start a second zmuled that must not start; return its exit status and its one line.
+
+    `full`: it cannot write anything into files.
+    """
+    limits = ["sh", "-c", 'ulimit -f 0; exec "$@"', "sh"] if full else []
+    endpoint = f"ipc://{zmuled.folder}/second.sock"
     done = subprocess.run(
-        [COMMANDS / "zmuled", "--endpoint", f"ipc://{zmuled.folder}/second.sock", "--store", store],
+        [*limits, COMMANDS / "zmuled", "--endpoint", endpoint, "--store", store],
         capture_output=True,
         text=True,
         timeout=PATIENCE,

@@ -311,8 +311,9 @@ def _take(endpoint: str, lock: Path) -> int:
             if _leads_to(lock, descriptor):
                 with suppress(PermissionError):
                     os.fchmod(descriptor, 0o600)
-                os.ftruncate(descriptor, 0)
-                os.pwrite(descriptor, b"%d\n" % os.getpid(), 0)
+                with suppress(OSError):  # a full disk: who holds it is then not told, and that is all
+                    os.ftruncate(descriptor, 0)
+                    os.pwrite(descriptor, b"%d\n" % os.getpid(), 0)
                 on_failure.pop_all()
                 return descriptor
 

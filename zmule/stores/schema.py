@@ -23,6 +23,7 @@ tenth of recovery's time.
 
 from __future__ import annotations
 
+import errno
 import os
 import sqlite3
 import struct
@@ -31,7 +32,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
-from zmule.errors import ConfigError, EndpointInUse
+from zmule.errors import ConfigError, EndpointInUse, StoreUnavailable
 from zmule.stores import wal
 from zmule.stores.place import Place, beside
 
@@ -46,7 +47,9 @@ STATE = struct.Struct(">?IQI")
 
 The checksum is for a page that a power failure has left half written. Then the log has the whole one."""
 
-_NO_ACCESS = (sqlite3.SQLITE_CANTOPEN, sqlite3.SQLITE_READONLY, sqlite3.SQLITE_FULL, sqlite3.SQLITE_IOERR)
+_NO_ACCESS = (sqlite3.SQLITE_CANTOPEN, sqlite3.SQLITE_READONLY)
+_NO_ROOM = (sqlite3.SQLITE_FULL, sqlite3.SQLITE_IOERR)
+_NO_ROOM_ERRNO = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO)
 
 MIGRATIONS: tuple[str, ...] = (
     """
@@ -322,7 +325,8 @@ def explained(path: Path) -> Iterator[None]:
     try:
         yield
     except OSError as error:
-        raise _unwritable(path, error.strerror or str(error)) from error
+        refusal = _out_of_room if error.errno in _NO_ROOM_ERRNO else _unwritable
+        raise refusal(path, error.strerror or str(error)) from error
     except sqlite3.Error as error:
         code = getattr(error, "sqlite_errorcode", 0) & 0xFF
         if code in (sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED):
@@ -331,6 +335,8 @@ def explained(path: Path) -> Iterator[None]:
             raise ConfigError(f"store {path}: this is not a SQLite database: choose another path") from error
         if code in _NO_ACCESS:
             raise _unwritable(path, str(error)) from error
+        if code in _NO_ROOM:
+            raise _out_of_room(path, str(error)) from error
         raise damaged(path, str(error)) from error
 
 
@@ -344,3 +350,8 @@ def damaged(path: Path, complaint: str) -> ConfigError:
 
 def _unwritable(path: Path, complaint: str) -> ConfigError:
     return ConfigError(f"store {path}: {complaint}: zmuled must be able to write this file and its folder")
+
+
+def _out_of_room(path: Path, complaint: str) -> StoreUnavailable:
+    """Return the error for a disk that may do better later: a service manager is to try again."""
+    return StoreUnavailable(f"store {path}: {complaint}: zmuled starts when the disk has room and works")
