@@ -190,7 +190,7 @@ def test_a_full_disk_refuses_at_once_loses_nothing_and_heals(zmuled: Zmuled) -> 
     wait_until(lambda: zmuled.status()["broker"]["store_error"] is None, "that the store writes again")
     client.mule_msg("last")
     assert "error: the store cannot write, so new messages are refused: " in zmuled.output()
-    assert "warning: the store writes again" in zmuled.output()
+    wait_until(lambda: "warning: the store writes again" in zmuled.output(), "the note")
     restart(zmuled)
     bodies = [str(body).split()[0] for body in read_all(zmuled)]
     assert bodies == [*map(str, range(1, accepted)), *[LONG] * more, "last"]
