@@ -60,13 +60,14 @@ def test_what_cannot_be_watched_is_forgotten() -> None:
 
 def test_removed_whoever_asks() -> None:
     table = Monitors()
-    table.add(1, "/a", "x", QUESTION)
-    table.add(2, "/a", "y", QUESTION)
-    table.add(1, "/b", "y", QUESTION)
-    assert table.remove(1) == (2, ["/b"])
-    assert table.remove(1) == (0, [])
+    table.add(1, "/a", "x", (b"x", 1))
+    table.add(2, "/a", "y", (b"y", 2))
+    table.add(1, "/b", "y", (b"y", 3))
+    assert table.remove(1) == (2, [(b"x", 1), (b"y", 3)], ["/b"])
+    assert table.remove(1) == (0, [], [])
     assert table.changed("/a") == [2]
-    assert table.remove(2) == (1, ["/a"])
+    assert table.settled("/a", refused=False) == [(b"y", 2)], "those removed have their answers"
+    assert table.remove(2) == (1, [], ["/a"])
 
 
 def test_one_asker_cannot_have_any_number(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -110,7 +111,7 @@ class Machine(RuleBasedStateMachine):
     def remove(self, signal: int) -> None:
         before = self.paths()
         removed = {link[:2] for link in self.links if link[0] == signal}
-        count, unneeded = self.table.remove(signal)
+        count, _, unneeded = self.table.remove(signal)
         self.links = {link for link in self.links if link[0] != signal}
         assert count == len(removed)
         assert sorted(unneeded) == sorted(before - self.paths())

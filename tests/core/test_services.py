@@ -468,6 +468,21 @@ def test_it_is_answered_when_the_watch_has_begun() -> None:
     assert ask(w, mule, "add_file_monitor", 17, "/secret").code == ""
 
 
+@pytest.mark.parametrize("signal", [17, 18])
+def test_a_monitor_that_is_removed_before_its_watch_began_has_its_answer(signal: int) -> None:
+    w = world()
+    mule, other = spawn(w, 1), spawn(w, 2)
+    asked = [start(w, mule, "add_file_monitor", 17, "/a"), start(w, mule, "add_file_monitor", signal, "/a")]
+    removed = start(w, other, "remove_source", "filemon", 17)
+    w.settle()
+    answers = [heard(mule, request) for request in asked]
+    assert [answer and (answer.code, answer.value) for answer in answers] == [("", None)] * 2
+    answer = heard(other, removed)
+    assert answer is not None
+    assert answer.value == 1
+    assert list(w.watched) == ["/a"] * (signal == 18)
+
+
 @pytest.mark.parametrize("path", ["", "x" * 4096])
 def test_no_paths(path: str) -> None:
     w = world()

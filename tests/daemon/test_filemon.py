@@ -52,6 +52,18 @@ def readable(monitors: FileMonitors, timeout_ms: int = TIMEOUT_MS) -> bool:
     return bool(poll.poll(timeout_ms))
 
 
+def begin(monitors: FileMonitors, path: Path) -> None:
+    """Monitor a path from now on; ValueError if it is refused."""
+    monitors.add(str(path))
+    answers = dict(monitors.answers())
+    while str(path) not in answers:
+        assert readable(monitors)
+        answers.update(monitors.answers())
+    assert answers.keys() == {str(path)}
+    if refusal := answers[str(path)]:
+        raise ValueError(refusal)
+
+
 def notices(monitors: FileMonitors, *awaited: Path) -> Counter[str]:
     """Drain until each of the awaited paths was noticed; return how often each path was."""
     seen: Counter[str] = Counter()
@@ -70,7 +82,7 @@ def settled(monitors: FileMonitors, at: Path) -> Counter[str]:
     """
     at.mkdir(exist_ok=True)
     file, seen = at / "file", Counter[str]()
-    monitors.add(str(file))
+    begin(monitors, file)
     for _ in range(2):
         append(file)
         seen += notices(monitors, file)
@@ -112,7 +124,7 @@ def test_a_change_of_a_file_is_noticed(
 ) -> None:
     path = tmp_path / "file"
     path.write_text("first")
-    monitors.add(str(path))
+    begin(monitors, path)
     if settle:
         settled(monitors, tmp_path / "other")
     change(path)
@@ -124,7 +136,7 @@ def test_a_file_that_is_replaced_over_and_over_is_noticed_each_time(
 ) -> None:
     path = tmp_path / "file"
     path.write_text("")
-    monitors.add(str(path))
+    begin(monitors, path)
     for turn in range(20):
         replace(path, str(turn))
         notices(monitors, path)
@@ -133,7 +145,7 @@ def test_a_file_that_is_replaced_over_and_over_is_noticed_each_time(
 def test_a_file_is_followed_through_deletion_and_rebirth(monitors: FileMonitors, tmp_path: Path) -> None:
     path = tmp_path / "file"
     path.write_text("")
-    monitors.add(str(path))
+    begin(monitors, path)
     for _ in range(3):
         path.unlink()
         notices(monitors, path)
@@ -145,7 +157,7 @@ def test_a_rewrite_that_leaves_size_and_time_alone_is_noticed(monitors: FileMoni
     path = tmp_path / "file"
     path.write_text("one")
     os.utime(path, (1, 1))
-    monitors.add(str(path))
+    begin(monitors, path)
     settled(monitors, tmp_path / "other")
     path.write_text("two")
     os.utime(path, (1, 1))
@@ -154,7 +166,7 @@ def test_a_rewrite_that_leaves_size_and_time_alone_is_noticed(monitors: FileMoni
 
 def test_a_file_that_comes_and_goes_is_noticed(monitors: FileMonitors, tmp_path: Path) -> None:
     path = tmp_path / "file"
-    monitors.add(str(path))
+    begin(monitors, path)
     settled(monitors, tmp_path / "other")
     with held(monitors):
         path.touch()
@@ -164,7 +176,7 @@ def test_a_file_that_comes_and_goes_is_noticed(monitors: FileMonitors, tmp_path:
 
 def test_a_path_that_comes_late_is_noticed(monitors: FileMonitors, tmp_path: Path) -> None:
     path = tmp_path / "late"
-    monitors.add(str(path))
+    begin(monitors, path)
     path.write_text("")
     notices(monitors, path)
 
@@ -174,7 +186,7 @@ def test_a_path_whose_folders_come_late_is_noticed(
     monitors: FileMonitors, tmp_path: Path, stepwise: bool
 ) -> None:
     path = tmp_path / "a" / "b" / "c" / "late"
-    monitors.add(str(path))
+    begin(monitors, path)
     settled(monitors, tmp_path / "other")
     for folder in reversed(path.parents):
         folder.mkdir(exist_ok=True)
@@ -196,7 +208,7 @@ def test_a_folder_that_comes_while_the_watcher_is_built_is_watched(
         return RustNotify(*args)
 
     monkeypatch.setattr(filemon, "RustNotify", slow)
-    monitors.add(str(path))
+    begin(monitors, path)
     while str(path.parent) not in monitors._directories():
         os.sched_yield()
     path.write_text("")
@@ -208,7 +220,7 @@ def test_a_folder_on_the_way_may_be_exchanged(monitors: FileMonitors, tmp_path: 
     for release in ("release", "next"):
         (tmp_path / release / "etc").mkdir(parents=True)
         (tmp_path / release / "etc" / "file").write_text(release)
-    monitors.add(str(path))
+    begin(monitors, path)
     settled(monitors, tmp_path / "other")
     (tmp_path / "release").rename(tmp_path / "old")
     notices(monitors, path)
@@ -220,7 +232,7 @@ def test_a_folder_on_the_way_may_be_exchanged(monitors: FileMonitors, tmp_path: 
 
 def test_a_tree_that_is_removed_and_made_again_is_followed(monitors: FileMonitors, tmp_path: Path) -> None:
     path = tmp_path / "a" / "b" / "file"
-    monitors.add(str(path))
+    begin(monitors, path)
     for _ in range(3):
         path.parent.mkdir(parents=True)
         path.write_text("")
@@ -232,8 +244,8 @@ def test_a_tree_that_is_removed_and_made_again_is_followed(monitors: FileMonitor
 def test_a_tree_that_is_exchanged_in_one_go_is_followed(monitors: FileMonitors, tmp_path: Path) -> None:
     path = tmp_path / "a" / "b" / "file"
     path.parent.mkdir(parents=True)
-    monitors.add(str(path))
-    monitors.add(str(path.parent))
+    begin(monitors, path)
+    begin(monitors, path.parent)
     settled(monitors, tmp_path / "other")
     with held(monitors):
         shutil.rmtree(tmp_path / "a")
@@ -250,7 +262,7 @@ def test_a_link_is_followed_to_what_it_names(monitors: FileMonitors, tmp_path: P
         target.write_text("same")
     link, path = tmp_path / "current", tmp_path / "current" / "file"
     link.symlink_to("./2/../1")
-    monitors.add(str(path))
+    begin(monitors, path)
     settled(monitors, tmp_path / "other")
     first.write_text("edited")
     notices(monitors, path)
@@ -267,7 +279,7 @@ def test_links_in_a_circle_are_nothing_until_they_end(monitors: FileMonitors, tm
     path = tmp_path / "a"
     path.symlink_to("b")
     (tmp_path / "b").symlink_to("a")
-    monitors.add(str(path))
+    begin(monitors, path)
     settled(monitors, tmp_path / "other")
     (tmp_path / "b").unlink()
     (tmp_path / "b").write_text("")
@@ -277,8 +289,8 @@ def test_links_in_a_circle_are_nothing_until_they_end(monitors: FileMonitors, tm
 def test_a_directory_is_noticed_for_its_own_entries_only(monitors: FileMonitors, tmp_path: Path) -> None:
     spool = tmp_path / "spool"
     (spool / "deep").mkdir(parents=True)
-    monitors.add(str(spool))
-    monitors.add(str(spool / "deep" / "watched"))
+    begin(monitors, spool)
+    begin(monitors, spool / "deep" / "watched")
     settled(monitors, tmp_path / "other")
     (spool / "deep" / "entry").write_text("")
     (tmp_path / "beside").write_text("")
@@ -300,13 +312,13 @@ def test_an_entry_edited_just_after_its_directory_was_added_is_noticed(
     monitors: FileMonitors, tmp_path: Path
 ) -> None:
     (tmp_path / "entry").write_text("")
-    monitors.add(str(tmp_path))
+    begin(monitors, tmp_path)
     append(tmp_path / "entry")
     notices(monitors, tmp_path)
 
 
 def test_the_root_can_be_monitored(monitors: FileMonitors, tmp_path: Path) -> None:
-    monitors.add("/")
+    begin(monitors, Path("/"))
     settled(monitors, tmp_path / "other")
 
 
@@ -315,7 +327,7 @@ def test_files_that_change_together_are_noticed_each_and_in_order(
 ) -> None:
     paths = [tmp_path / name for name in "cab"]
     for path in paths:
-        monitors.add(str(path))
+        begin(monitors, path)
     settled(monitors, tmp_path / "other")
     with held(monitors):
         for path in paths:
@@ -334,8 +346,8 @@ def held(monitors: FileMonitors) -> Iterator[None]:
 def test_thousands_of_events_make_one_notice(monitors: FileMonitors, tmp_path: Path) -> None:
     path, folder = tmp_path / "file", tmp_path / "folder"
     folder.mkdir()
-    monitors.add(str(path))
-    monitors.add(str(folder))
+    begin(monitors, path)
+    begin(monitors, folder)
     settled(monitors, tmp_path / "other")
     for turn in range(5_000):
         append(path)
@@ -363,33 +375,33 @@ def test_no_event_is_lost_while_others_are_added_and_removed(monitors: FileMonit
     path.write_text("")
     folder = tmp_path / "folder"
     folder.mkdir()
-    monitors.add(str(path))
-    monitors.add(str(folder))
+    begin(monitors, path)
+    begin(monitors, folder)
     settled(monitors, tmp_path / "other")
     for turn in range(20):
         other = tmp_path / str(turn) / "file"
-        monitors.add(str(other))
+        begin(monitors, other)
         replace(path, str(turn))
         monitors.remove(str(tmp_path / str(turn - 1) / "file"))
         append(folder / "entry")
-        monitors.add(str(tmp_path / f"and {turn}"))
+        begin(monitors, tmp_path / f"and {turn}")
         notices(monitors, path, folder)
 
 
 def test_a_removed_path_is_noticed_no_more(monitors: FileMonitors, tmp_path: Path) -> None:
     path, sentinel = tmp_path / "file", tmp_path / "sentinel"
-    monitors.add(str(path))
+    begin(monitors, path)
     path.write_text("")
     assert readable(monitors)
     monitors.remove(str(path))
     assert monitors.changed() == []
     monitors.remove(str(path))
-    monitors.add(str(sentinel))
+    begin(monitors, sentinel)
     path.write_text("unseen")
     sentinel.write_text("")
     assert notices(monitors, sentinel).keys() == {str(sentinel)}
     monitors.remove(str(sentinel))
-    monitors.add(str(path))
+    begin(monitors, path)
     path.write_text("seen again")
     notices(monitors, path)
 
@@ -400,22 +412,23 @@ def test_a_path_removed_while_it_is_looked_at_stays_removed(
     path = str(tmp_path / "file")
     look = filemon._look
 
-    def slow(looked_at: str) -> filemon._Look:
-        if threading.current_thread() is monitors._thread:
+    def slow(looked_at: str, unwanted: Callable[[], bool]) -> filemon._Look:
+        if looked_at == path:
             monitors.remove(path)
-        return look(looked_at)
+        return look(looked_at, lambda: False)
 
-    monitors.add(path)
+    begin(monitors, Path(path))
+    settled(monitors, tmp_path / "other")
     monkeypatch.setattr(filemon, "_look", slow)
     Path(path).write_text("")
-    assert path not in settled(monitors, tmp_path / "other")
+    assert path not in settled(monitors, tmp_path / "another")
     assert path not in dict(monitors._monitors())
 
 
 def test_adding_twice_is_adding_once(monitors: FileMonitors, tmp_path: Path) -> None:
     path = tmp_path / "file"
-    monitors.add(str(path))
-    monitors.add(str(path))
+    begin(monitors, path)
+    begin(monitors, path)
     path.write_text("")
     notices(monitors, path)
     monitors.remove(str(path))
@@ -440,7 +453,7 @@ def test_what_cannot_be_watched_is_refused_in_one_line(monitors: FileMonitors, p
     assert text.startswith("cannot monitor ")
     assert text.isprintable()
     assert len(text) < 600
-    assert monitors._thread is None
+    assert monitors._threads == []
 
 
 @contextmanager
@@ -467,8 +480,8 @@ def test_a_directory_that_may_not_be_listed_is_refused_but_may_be_passed() -> No
         with unprivileged(), opened() as monitors:
             for path in (closed, closed / "file", closed / "sub" / "file", outer, outer / "file"):
                 with pytest.raises(ValueError, match="no permission to list"):
-                    monitors.add(str(path))
-            monitors.add(str(ajar / "file"))
+                    begin(monitors, path)
+            begin(monitors, ajar / "file")
             settled(monitors, ajar / "other")
             (ajar / "file").write_text("")
             notices(monitors, ajar / "file")
@@ -477,7 +490,7 @@ def test_a_directory_that_may_not_be_listed_is_refused_but_may_be_passed() -> No
 
 def test_a_name_that_is_no_text_blinds_nobody(monitors: FileMonitors, tmp_path: Path) -> None:
     path = tmp_path / "file"
-    monitors.add(str(path))
+    begin(monitors, path)
     settled(monitors, tmp_path / "other")
     odd = tmp_path / os.fsdecode(b"\xff")
     for turn in range(5):
@@ -491,8 +504,8 @@ def test_a_link_to_a_name_that_is_no_text_blinds_nobody(monitors: FileMonitors, 
     odd = os.fsdecode(b"\xff")
     (tmp_path / odd).mkdir()
     (tmp_path / "link").symlink_to(f"{odd}/file")
-    monitors.add(str(tmp_path / "link"))
-    monitors.add(str(tmp_path / "file"))
+    begin(monitors, tmp_path / "link")
+    begin(monitors, tmp_path / "file")
     settled(monitors, tmp_path / "other")
     (tmp_path / "file").write_text("")
     notices(monitors, tmp_path / "file")
@@ -531,7 +544,7 @@ def test_what_the_kernel_lost_is_found_soon(
 
     monkeypatch.setattr(filemon, "RustNotify", Deaf)
     monkeypatch.setattr(filemon, "SETTLE_S", settle)
-    monitors.add(str(path))
+    begin(monitors, path)
     reached.wait()
     path.write_text("")
     changed.set()
@@ -547,7 +560,7 @@ def test_without_watches_paths_are_looked_at_by_and_by(
     monkeypatch.setattr(filemon, "RustNotify", exhausted)
     monkeypatch.setattr(filemon, "SETTLE_S", 0.01)
     path = tmp_path / "file"
-    monitors.add(str(path))
+    begin(monitors, path)
     for turn in range(3):
         replace(path, str(turn))
         notices(monitors, path)
@@ -574,6 +587,148 @@ def test_closing_leaves_neither_thread_nor_descriptor(tmp_path: Path) -> None:
 def test_closing_unused_monitors_is_fine() -> None:
     with opened() as monitors:
         monitors.close()
+
+
+# Folders that take long to look at.
+
+
+class Endless:
+    """Makes one folder one of endlessly many entries until it is given an end, and tells when it is read."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = str(folder)
+        self.reached, self.ended = threading.Event(), threading.Event()
+        self._entries = filemon._entries
+
+    def entries(self, folder: str) -> Iterator[Any]:
+        while folder == self.folder and not self.ended.is_set():
+            self.reached.set()
+            yield 0  # the hash of which adds nothing to the sum
+        yield from self._entries(folder)
+
+
+@pytest.fixture
+def endless(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Endless:
+    made = Endless(tmp_path / "endless")
+    (tmp_path / "endless").mkdir()
+    monkeypatch.setattr(filemon, "_entries", made.entries)
+    return made
+
+
+def test_who_adds_a_folder_of_very_many_entries_is_not_held_up(
+    monitors: FileMonitors, endless: Endless
+) -> None:
+    monitors.add(endless.folder)
+    monitors.add(endless.folder)
+    assert endless.reached.wait(TIMEOUT_MS / 1000)
+    assert list(monitors.answers()) == []
+    endless.ended.set()
+    assert readable(monitors)
+    assert list(monitors.answers()) == [(endless.folder, None)]
+    assert not readable(monitors, 0)
+    append(Path(endless.folder) / "file")
+    notices(monitors, Path(endless.folder))
+
+
+def test_a_folder_that_is_removed_while_first_looked_at_is_let_go(
+    monitors: FileMonitors, endless: Endless, tmp_path: Path
+) -> None:
+    for _ in range(3):
+        endless.reached.clear()
+        monitors.add(endless.folder)
+        assert endless.reached.wait(TIMEOUT_MS / 1000)
+        monitors.remove(endless.folder)
+    begin(monitors, tmp_path / "file")
+    monitors.add(endless.folder)
+    endless.ended.set()
+    assert readable(monitors)
+    assert list(monitors.answers()) == [(endless.folder, None)]
+
+
+def test_a_folder_that_is_removed_while_compared_is_let_go(
+    monitors: FileMonitors, endless: Endless, tmp_path: Path
+) -> None:
+    endless.ended.set()
+    begin(monitors, Path(endless.folder))
+    settled(monitors, tmp_path / "other")
+    endless.reached.clear()
+    endless.ended.clear()
+    append(Path(endless.folder) / "file")
+    assert endless.reached.wait(TIMEOUT_MS / 1000)
+    monitors.remove(endless.folder)
+    assert endless.folder not in settled(monitors, tmp_path / "another")
+
+
+@pytest.mark.parametrize("first", [True, False], ids=["first looked at", "compared"])
+def test_closing_does_not_wait_for_a_folder_that_is_looked_at(endless: Endless, first: bool) -> None:
+    with opened() as monitors:
+        if not first:
+            endless.ended.set()
+            begin(monitors, Path(endless.folder))
+            endless.ended.clear()
+            append(Path(endless.folder) / "file")
+        monitors.add(endless.folder)
+        assert endless.reached.wait(TIMEOUT_MS / 1000)
+        monitors.close()
+        assert not any(thread.is_alive() for thread in monitors._threads)
+
+
+def test_closing_leaves_a_look_behind_that_hangs(
+    endless: Endless, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def hanging(_: str) -> Iterator[tuple[str, int]]:
+        endless.reached.set()
+        endless.ended.wait()
+        return iter([])
+
+    monkeypatch.setattr(filemon, "_entries", hanging)
+    monkeypatch.setattr(filemon, "CLOSING_S", 0.0)
+    with opened() as monitors:
+        monitors.add(endless.folder)
+        assert endless.reached.wait(TIMEOUT_MS / 1000)
+        monitors.close()
+    os.fstat(monitors.descriptor())  # what hangs may come to an end, and use it
+    endless.ended.set()
+    for thread in monitors._threads:
+        thread.join()
+    os.close(monitors.descriptor())
+
+
+def test_an_answer_that_waits_is_dropped_with_its_path(monitors: FileMonitors, tmp_path: Path) -> None:
+    path, other = str(tmp_path / "file"), str(tmp_path / "other")
+    monitors.add(path)
+    assert readable(monitors)
+    monitors.remove(path)
+    assert list(monitors.answers()) == []
+    monitors.add(path)
+    monitors.add(other)
+    while len(monitors._answers) < 2:
+        os.sched_yield()
+    answers = monitors.answers()
+    assert next(answers) == (path, None)
+    monitors.remove(other)
+    assert list(answers) == []
+
+
+def test_what_is_added_again_is_answered_again(monitors: FileMonitors, tmp_path: Path) -> None:
+    for _ in range(3):
+        begin(monitors, tmp_path)
+        monitors.add(str(tmp_path))
+        assert list(monitors.answers()) == [(str(tmp_path), None)]
+        monitors.remove(str(tmp_path))
+
+
+def test_one_entry_of_thousands_is_noticed(monitors: FileMonitors, tmp_path: Path) -> None:
+    folder = tmp_path / "folder"
+    folder.mkdir()
+    for number in range(5000):
+        (folder / str(number)).touch()
+    begin(monitors, folder)
+    settled(monitors, tmp_path / "other")
+    for change in (append, touch, recreate, Path.unlink):
+        with held(monitors):
+            change(folder / "2500")
+        notices(monitors, folder)
 
 
 A = Path("a")
@@ -608,12 +763,12 @@ def test_whatever_happens_on_the_way_what_is_found_is_what_was_noticed(steps: li
 
     with TemporaryDirectory() as made, opened() as monitors:
         path = Path(made) / B / "file"
-        monitors.add(str(path))
+        begin(monitors, path)
         for turn, step in enumerate(["make tree", "write", *steps]):
             before = found()
             with suppress(OSError):
                 STEPS[step](Path(made))
             if step == "change set":
-                monitors.add(str(Path(made) / str(turn)))
+                begin(monitors, Path(made) / str(turn))
             if found() != before:
                 notices(monitors, path)

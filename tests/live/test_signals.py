@@ -6,6 +6,7 @@ import os
 import signal
 import subprocess
 import sys
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
@@ -251,6 +252,51 @@ def test_a_file_that_is_replaced_and_one_that_comes_late(zmuled: Zmuled) -> None
         assert mule.remove_source("filemon", 17) == 1
         assert kinds(zmuled) == [("filemon", 18)]
     wait_until(lambda: not zmuled.status()["timers"], "the end of the monitors")
+
+
+SLOW = """
+    import os, runpy, sys, time
+    from zmule.daemon import filemon
+    look = filemon._look
+    def slow(path, unwanted):
+        while path.endswith("/huge") and not os.path.exists("go"):
+            if unwanted():
+                raise filemon._Unwanted
+            time.sleep(0.01)
+        return look(path, unwanted)
+    filemon._look = slow
+    del sys.argv[0]
+    runpy.run_path(sys.argv[0], run_name="__main__")
+"""
+"""Runs zmuled, for which a folder is so huge that the first look at it takes until there is a file `go`."""
+
+
+def test_a_folder_that_takes_long_to_look_at_holds_nobody_up(zmuled: Zmuled) -> None:
+    client = zmuled.start(wrapper=[sys.executable, zmuled.folder / zmuled.program("slow.py", SLOW)]).client()
+    huge, huger = zmuled.folder / "huge", zmuled.folder / "sub/huge"
+    huge.mkdir()
+    with ThreadPoolExecutor() as pool, Mule(7, endpoint=zmuled.endpoint) as mule:
+        added = pool.submit(mule.add_file_monitor, 17, str(huge))
+        removed = pool.submit(mule.add_file_monitor, 18, str(huger))
+        wait_until(lambda: {*kinds(zmuled)} == {("filemon", 17), ("filemon", 18)}, "the questions")
+        for _ in range(10):
+            client.ping()
+        assert not added.done()
+        assert mule.remove_source("filemon", 18) == 1
+        removed.result(PATIENCE)
+        assert not added.done()
+        (zmuled.folder / "go").touch()
+        added.result(PATIENCE)
+        (huge / "entry").touch()
+        assert mule.signal_wait(17, timeout=PATIENCE) == 17
+
+
+def test_a_stop_does_not_wait_for_a_folder_that_takes_long_to_look_at(zmuled: Zmuled) -> None:
+    huge = zmuled.folder / "huge"
+    filemon = f"[[filemon]]\nsignal = 17\npath = '{huge}'"
+    (zmuled.folder / "z.toml").write_text(filemon)
+    zmuled.start("--config=z.toml", wrapper=[sys.executable, zmuled.program("slow.py", SLOW)])
+    assert zmuled.stop() == 0
 
 
 def test_crons_are_listed(zmuled: Zmuled) -> None:

@@ -9,23 +9,27 @@ MONITORS_OF_ALL = 50_000
 
 
 class _Monitor:
-    """What raises one signal when one path changes: who asks for it, and how often it has."""
+    """What raises one signal when one path changes: who asks for it, how often it has, what waits for it."""
 
-    __slots__ = ("askers", "fired")
+    __slots__ = ("askers", "fired", "waiting")
 
     def __init__(self) -> None:
         self.askers: set[Hashable] = set()
         self.fired = 0
+        self.waiting: list[tuple[bytes, int]] = []
+
+    def take_waiting(self) -> list[tuple[bytes, int]]:
+        waiting, self.waiting = self.waiting, []
+        return waiting
 
 
 class _Path:
-    """A watched path: its monitors by signal, and the questions that wait for the watch to begin."""
+    """A watched path: its monitors by signal, and whether the watch has begun."""
 
-    __slots__ = ("monitors", "settled", "waiting")
+    __slots__ = ("monitors", "settled")
 
     def __init__(self) -> None:
         self.monitors: dict[int, _Monitor] = {}
-        self.waiting: list[tuple[bytes, int]] = []
         self.settled = False
 
 
@@ -40,7 +44,7 @@ class Monitors:
     def add(self, signal: int, path: str, asker: Hashable, question: tuple[bytes, int]) -> bool:
         """Note that somebody wants a signal when the path changes; return whether it must be watched now.
 
-        `question` is answered when the watch has begun; see `settled`.
+        `question` is answered when the watch has begun; see `settled` and `remove`.
 
         Raises:
             ValueError: the asker has too many monitors.
@@ -54,9 +58,10 @@ class Monitors:
         asked[path, signal] = None
         new = path not in self._paths
         entry = self._paths.setdefault(path, _Path())
-        entry.monitors.setdefault(signal, _Monitor()).askers.add(asker)
+        monitor = entry.monitors.setdefault(signal, _Monitor())
+        monitor.askers.add(asker)
         if not entry.settled:
-            entry.waiting.append(question)
+            monitor.waiting.append(question)
         return new
 
     def is_new(self, path: str) -> bool:
@@ -68,7 +73,8 @@ class Monitors:
         entry = self._paths.get(path)
         if entry is None:
             return []
-        waiting, entry.waiting, entry.settled = entry.waiting, [], True
+        entry.settled = True
+        waiting = [question for monitor in entry.monitors.values() for question in monitor.take_waiting()]
         if refused:
             for signal in list(entry.monitors):
                 self._end(path, signal)
@@ -95,14 +101,16 @@ class Monitors:
                 unneeded += self._end(path, signal)
         return unneeded
 
-    def remove(self, signal: int) -> tuple[int, list[str]]:
+    def remove(self, signal: int) -> tuple[int, list[tuple[bytes, int]], list[str]]:
         """Forget a signal's monitors, whoever asks for them.
 
         Returns:
-            how many there were, and the paths that need no watch any more.
+            how many there were, the questions that waited for them to begin, and the paths that need no watch
+            any more.
         """
-        paths = [path for path, entry in self._paths.items() if signal in entry.monitors]
-        return len(paths), [unneeded for path in paths for unneeded in self._end(path, signal)]
+        paths = {path: entry for path, entry in self._paths.items() if signal in entry.monitors}
+        waiting = [each for entry in paths.values() for each in entry.monitors[signal].take_waiting()]
+        return len(paths), waiting, [unneeded for path in paths for unneeded in self._end(path, signal)]
 
     def _end(self, path: str, signal: int) -> list[str]:
         """Forget a monitor, and the path if that was its last; return it then."""

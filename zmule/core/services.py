@@ -263,7 +263,11 @@ class Services:
 
     def watched(self, path: str, refusal: str | None) -> None:
         """The shell watches a path now, or cannot and says why: answer those who asked."""
-        for peer, request in self.monitors.settled(path, refused=refusal is not None):
+        self._answer(self.monitors.settled(path, refused=refusal is not None), refusal)
+
+    def _answer(self, questions: Iterable[tuple[Peer, int]], refusal: str | None = None) -> None:
+        """Answer those who have asked for a monitor."""
+        for peer, request in questions:
             if peer != CONFIG:
                 self._broker.send(peer, Answer(request, WrongValue.code if refusal else "", refusal))
             elif refusal:
@@ -281,7 +285,8 @@ class Services:
         if kind != "filemon":
             self._crons_moved = True
             return self.timers.remove_all(kind, number)
-        count, unneeded = self.monitors.remove(number)
+        count, waiting, unneeded = self.monitors.remove(number)
+        self._answer(waiting)
         self._unwatch(unneeded)
         return count
 

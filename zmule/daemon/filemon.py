@@ -5,12 +5,16 @@ that the kernel passes on the way to a monitored path, through symbolic links, a
 is a directory. Hence a file may be replaced, deleted, created late, or have any folder or link above it
 made, moved or exchanged, and the monitor follows. Nothing is watched recursively.
 
-`watchfiles` knows neither a changing set of directories nor a descriptor to poll. One thread blocks in
-it and builds a new watcher when the set changes. What happened meanwhile is found by comparing each path
-with how it was when last looked at (`_Look`); the same comparison, a second after activity began or
-ended, finds what an overflow of the kernel's queue lost. So what is left different is never missed, and
-what falls into the exchange of watchers may be noticed twice. Without a watcher to be had (a limit of
-the system), the comparison alone serves, once a second.
+A folder may have millions of entries, or hang in a network. So whoever asks for a monitor does not look
+at the path: one thread takes all first looks, and answers after each.
+
+`watchfiles` knows neither a changing set of directories nor a descriptor to poll. Another thread blocks
+in it and builds a new watcher when the set changes. It hears of that every `STEP_MS` only: if it took the
+first looks too, each would wait so long. What happened while there was no watcher is found by comparing
+each path with how it was when last looked at (`_Look`); the same comparison, a second after activity
+began or ended, finds what an overflow of the kernel's queue lost. So what is left different is never
+missed, and what falls into the exchange of watchers may be noticed twice. Without a watcher to be had (a
+limit of the system), the comparison alone serves, once a second.
 """
 
 from __future__ import annotations
@@ -19,7 +23,7 @@ import errno
 import logging
 import os
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import suppress
 from pathlib import Path
 from posixpath import dirname, join
@@ -36,78 +40,157 @@ MODIFIED = 2
 LONGEST_PATH = 4095
 LONGEST_NAME = 255
 MOST_LINKS = 40
+ENTRIES_AT_ONCE = 1000
+SUM_BITS = 2**64 - 1
+CLOSING_S = 2.0
 
 log = logging.getLogger(__name__)
 
 
 class FileMonitors:
-    """The monitored paths and the thread that watches them.
+    """The monitored paths and the threads that look at them.
 
-    One thread may call the methods. `close` has to be called, or the watching thread outlives it.
+    One thread may call the methods. `close` has to be called, or the threads outlive it.
     """
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
+        self._fresh: dict[str, object] = {}
+        self._answers: dict[str, str | None] = {}
         self._looks: dict[str, _Look] = {}
         self._changed: dict[str, None] = {}
         self._descriptor = os.eventfd(0, os.EFD_CLOEXEC | os.EFD_NONBLOCK)
+        self._asked = threading.Event()
         self._wake = threading.Event()
         self._closed = False
         self._blind = False
-        self._thread: threading.Thread | None = None
+        self._threads: list[threading.Thread] = []
 
     def descriptor(self) -> int:
-        """Return the file descriptor that is readable while `changed` has something to tell."""
+        """Return the file descriptor that is readable while `answers` or `changed` has something to tell."""
         return self._descriptor
 
     def add(self, path: str) -> None:
-        """Monitor a path from this moment on, as uWSGI's `add_file_monitor` does; twice is as good as once.
+        """Begin to monitor a path, as uWSGI's `add_file_monitor` does; `answers` tells when that is so.
+
+        What changes after the answer is noticed. One answer follows, unless the path is removed before; one
+        that is added again before its answer gets no second one.
 
         Args:
             path: absolute; a file, a directory (its own entries count, not those below), a link to either,
                 or nothing yet. It is the name that is monitored, whatever it leads to.
 
         Raises:
-            ValueError: it cannot be watched; the text says why in one line.
+            ValueError: it cannot be watched, however it looks there; the text says why in one line.
         """
-        if path in self._looks:
-            return
         _check_spelling(path)
-        look = _look(path)
-        _check_access(path, look)
         with self._lock:
-            self._looks[path] = look
-        self._wake.set()
-        if self._thread is None:
-            self._thread = threading.Thread(target=self._run, name="zmule-filemon")
-            self._thread.start()
+            if path in self._looks:
+                self._answer(path, None)
+                return
+            self._fresh.setdefault(path, object())
+        self._asked.set()
+        if not self._threads:
+            self._start(self._begin_all, self._run)
 
     def remove(self, path: str) -> None:
-        """Monitor a path no longer; a notice of it that waits is dropped. An unknown path is no error."""
+        """Monitor a path no longer; what waits to be told of it is dropped. An unknown path is no error."""
         with self._lock:
+            self._fresh.pop(path, None)
+            self._answers.pop(path, None)
             self._changed.pop(path, None)
             known = self._looks.pop(path, None)
         if known:
             self._wake.set()
 
+    def answers(self) -> Iterator[tuple[str, str | None]]:
+        """Take the paths that are monitored now, or cannot be, with the reason why not; in order.
+
+        Each is taken when it is reached: one that is removed before that is not told of.
+        """
+        while self._answers:
+            with self._lock:
+                path = next(iter(self._answers))
+                refusal = self._answers.pop(path)
+                self._quieten()
+            yield path, refusal
+
     def changed(self) -> list[str]:
         """Return the paths that changed since the last call, spelt as added, each once, in order."""
         with self._lock:
-            with suppress(BlockingIOError):
-                os.eventfd_read(self._descriptor)
             changed = list(self._changed)
             self._changed.clear()
+            self._quieten()
         return changed
 
     def close(self) -> None:
-        """End the thread and close the descriptor; the object is of no use afterwards."""
+        """End the threads and close the descriptor; the object is of no use afterwards.
+
+        A thread that a hanging file system holds is left behind, with the descriptor.
+        """
         if self._closed:
             return
         self._closed = True
         self._wake.set()
-        if self._thread:
-            self._thread.join()
-        os.close(self._descriptor)
+        self._asked.set()
+        deadline = monotonic() + CLOSING_S
+        for thread in self._threads:
+            thread.join(max(0.0, deadline - monotonic()))
+        if not any(thread.is_alive() for thread in self._threads):
+            os.close(self._descriptor)
+
+    def _start(self, *runs: Callable[[], None]) -> None:
+        for run in runs:
+            thread = threading.Thread(target=run, name="zmule-filemon", daemon=True)
+            thread.start()
+            self._threads.append(thread)
+
+    def _answer(self, path: str, refusal: str | None) -> None:
+        """Have `answers` tell of a path; the lock is held."""
+        self._answers[path] = refusal
+        os.eventfd_write(self._descriptor, 1)
+
+    def _quieten(self) -> None:
+        """Make the descriptor unreadable if all has been told; the lock is held."""
+        if not self._answers and not self._changed:
+            with suppress(BlockingIOError):
+                os.eventfd_read(self._descriptor)
+
+    # The first looks.
+
+    def _begin_all(self) -> None:
+        while True:
+            self._asked.clear()
+            while not self._closed and (fresh := self._next_fresh()):
+                self._begin(*fresh)
+            if self._closed:
+                return
+            self._asked.wait()
+
+    def _next_fresh(self) -> tuple[str, object] | None:
+        with self._lock:
+            return next(iter(self._fresh.items()), None)
+
+    def _begin(self, path: str, wish: object) -> None:
+        """Take the first look at a path and answer, unless it has been removed meanwhile."""
+        look, refusal = None, None
+        try:
+            look = _look(path, lambda: self._closed or self._fresh.get(path) is not wish)
+            _check_access(path, look)
+        except _Unwanted:
+            return
+        except ValueError as error:
+            refusal = str(error)
+        with self._lock:
+            if self._fresh.get(path) is not wish:
+                return
+            del self._fresh[path]
+            if look and refusal is None:
+                self._looks[path] = look
+            self._answer(path, refusal)
+        self._wake.set()
+
+    # The watching.
 
     def _run(self) -> None:
         while True:
@@ -166,12 +249,17 @@ class FileMonitors:
         """Compare, then rest four times as long: a directory of very many entries costs a fifth of a core."""
         started = monotonic()
         for path, look, named in monitors:
+            if self._closed:
+                return
             self._compare(path, look, named)
         self._wake.wait(4 * (monotonic() - started))
 
     def _compare(self, path: str, before: _Look, named: bool) -> None:
         """Look at a path again and notice it if an event named it or it is not as it was."""
-        now = _look(path)
+        try:
+            now = _look(path, lambda: self._closed or self._looks.get(path) is not before)
+        except _Unwanted:
+            return
         with self._lock:
             if self._looks.get(path) is not before:
                 return
@@ -206,7 +294,16 @@ class _Look(NamedTuple):
     marks: int | None
 
 
-def _look(path: str) -> _Look:
+class _Unwanted(Exception):
+    """Nobody wants to know any longer how a path looks."""
+
+
+def _look(path: str, unwanted: Callable[[], bool]) -> _Look:
+    """Return how a path looks.
+
+    Raises:
+        _Unwanted: that was so before all entries of a directory were seen.
+    """
     way, end = _walk(path)
     directories = {dirname(name) for name in way}
     marks = None
@@ -215,7 +312,7 @@ def _look(path: str) -> _Look:
         marks = _marks(found)
         if end and S_ISDIR(found.st_mode):
             directories.add(end)
-            marks = hash((marks, frozenset(_entries(end))))
+            marks = hash((marks, _sum(_entries(end), unwanted)))
     return _Look(tuple(way), end, frozenset(directories), marks)
 
 
@@ -252,6 +349,16 @@ def _names(path: str) -> list[str]:
 
 def _marks(found: os.stat_result) -> int:
     return hash((found.st_dev, found.st_ino, found.st_size, found.st_mtime_ns, found.st_ctime_ns))
+
+
+def _sum(entries: Iterator[tuple[str, int]], unwanted: Callable[[], bool]) -> int:
+    """Return a number that changes with the entries, not with their order; of millions none is kept."""
+    total = 0
+    for count, entry in enumerate(entries):
+        total = (total + hash(entry)) & SUM_BITS
+        if count % ENTRIES_AT_ONCE == 0 and unwanted():
+            raise _Unwanted
+    return total
 
 
 def _entries(directory: str) -> Iterator[tuple[str, int]]:

@@ -11,7 +11,7 @@ import logging
 import select
 import time
 from collections import deque
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
 from math import ceil
 from signal import SIGCHLD
 from typing import cast
@@ -150,7 +150,7 @@ class Loop:
         if self._supervisor.fileno() in ready:
             self._happened(self._supervisor.readable(time.monotonic()))
         if self._monitors.descriptor() in ready:
-            self._happened([PathChanged(path) for path in self._monitors.changed()])
+            self._happened(self._paths())
         if self._alarm.fileno() in ready:
             self._heed_signals()
         self._gateway.retry()
@@ -159,6 +159,13 @@ class Loop:
         self._look_at_store()
         if time.monotonic() >= due:
             self._tick()
+
+    def _paths(self) -> Iterator[Event]:
+        """Take what the file monitors tell."""
+        for path, refusal in self._monitors.answers():
+            yield PathWatched(path) if refusal is None else PathRefused(path, refusal)
+        for path in self._monitors.changed():
+            yield PathChanged(path)
 
     def _note_stall(self, wait: float) -> None:
         """Tell the broker if nobody could be heard for longer than there was nothing to do."""
@@ -238,8 +245,6 @@ class Loop:
             self._monitors.add(effect.path)
         except ValueError as error:
             self._outcomes.append(PathRefused(effect.path, str(error)))
-        else:
-            self._outcomes.append(PathWatched(effect.path))
 
     def _unwatch(self, effect: Unwatch) -> None:
         self._monitors.remove(effect.path)
