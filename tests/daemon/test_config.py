@@ -102,7 +102,7 @@ def in_toml(setting: Setting[Any], text: str) -> str:
 
 
 def test_every_setting_has_samples() -> None:
-    assert {setting.name for setting in SETTINGS} - set(SAMPLES) == {"config", "mule", "mules", "farm"}
+    assert {setting.name for setting in SETTINGS} - set(SAMPLES) == {"config", "mule", "mules", "farm", "ack"}
 
 
 def test_defaults(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -116,7 +116,7 @@ def test_defaults(monkeypatch: pytest.MonkeyPatch) -> None:
         socket_mode="600",
         socket_group="",
         socket_owner="",
-        app=None,
+        app=(),
         mules=(),
         farms=(),
         timers=(),

@@ -13,7 +13,7 @@ from zmule.daemon.sources import FILE, Lines
 FIELDS = {"endpoint": "endpoints", "mule_reload_mercy": "mercy"}
 """Settings that a `Config` has under another name."""
 
-UNLISTED = (MULE, declared.MULES, FARM)
+UNLISTED = (MULE, declared.MULES, FARM, declared.ACK_OF)
 """Settings with tables of their own."""
 
 
@@ -90,7 +90,7 @@ def _values(config: Config, origins: Origins) -> Iterator[tuple[str, str, str]]:
         if setting in UNLISTED or not setting.key:
             continue
         value = getattr(config, FIELDS.get(setting.name, setting.name))
-        for each in value if isinstance(value, tuple) else (value,):
+        for each in (value or (None,)) if isinstance(value, tuple) else (value,):
             yield setting.key, _word(each), origins.of(setting)
 
 

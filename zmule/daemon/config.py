@@ -13,14 +13,16 @@ import signal
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import NamedTuple
 
 from zmule.core.greeting import MAX_FARM_NAME, is_farm_name
+from zmule.daemon import acks
 from zmule.daemon import settings as declared
 from zmule.daemon.access import Access, access, closed, group_number, user_number
+from zmule.daemon.acks import FarmSpec as FarmSpec
+from zmule.daemon.acks import MuleSpec as MuleSpec
 from zmule.daemon.claims import check_claims
 from zmule.daemon.raisers import CronSpec, FilemonSpec, TimerSpec, crons, filemons, timers
-from zmule.daemon.settings import ACK, FARM, MULE, STOP_SIGNAL, TTL, Setting, is_dotted, shown
+from zmule.daemon.settings import ACK, ACK_OF, FARM, MULE, STOP_SIGNAL, TTL, Setting, is_dotted, shown
 from zmule.daemon.sources import (
     DEFAULT,
     Found,
@@ -34,32 +36,6 @@ from zmule.endpoints import check_endpoint, default_endpoint, default_publish, i
 from zmule.errors import ConfigError
 
 MAX_MULES = 10_000
-
-
-class MuleSpec(NamedTuple):
-    """A configured mule. `program` is None for a signal-only one; `ack` is `each` or `early`.
-
-    `ttl` is for how many seconds its own messages may wait, None if it is as for every queue.
-    `stop_signal` is the number of the operating system signal that stops it.
-    """
-
-    number: int
-    program: str | None
-    ack: str
-    ttl: float | None = None
-    stop_signal: int = signal.SIGTERM
-
-
-class FarmSpec(NamedTuple):
-    """A configured farm: the numbers of its mules, each once, and how its messages are acknowledged.
-
-    `ttl` is as for a mule.
-    """
-
-    name: str
-    mules: tuple[int, ...]
-    ack: str
-    ttl: float | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,7 +55,7 @@ class Config:
     socket_mode: str
     socket_group: str
     socket_owner: str
-    app: str | None
+    app: tuple[str, ...]
     mules: tuple[MuleSpec, ...]
     farms: tuple[FarmSpec, ...]
     timers: tuple[TimerSpec, ...]
@@ -150,8 +126,10 @@ def _load(sources: Sources) -> Config:
     endpoints, publish = _endpoints(sources)
     heartbeat, heartbeat_timeout = _heartbeats(sources)
     mules = _mules(sources)
+    mules, farms = acks.apply(sources.flags.get(ACK_OF.name, ()), mules, _farms(sources, len(mules)))
+    app = _app(sources)
     store = _store(sources)
-    scripts = {mule.program for mule in mules if mule.program and mule.program.endswith(".py")}
+    scripts = {path for path in (*(mule.program for mule in mules), *app) if path and path.endswith(".py")}
     files = [("the configuration", sources.path)] if sources.path else []
     check_claims(endpoints + publish, store, [*files, *((f"mule {path}", path) for path in sorted(scripts))])
     return Config(
@@ -163,9 +141,9 @@ def _load(sources: Sources) -> Config:
         socket_mode=_socket_mode(sources),
         socket_group=_account(sources, declared.SOCKET_GROUP, group_number),
         socket_owner=_account(sources, declared.SOCKET_OWNER, user_number),
-        app=sources.pick(declared.APP).value,
+        app=app,
         mules=mules,
-        farms=_farms(sources, len(mules)),
+        farms=farms,
         timers=timers(sources),
         crons=crons(sources),
         filemons=filemons(sources),
@@ -188,6 +166,18 @@ def _load(sources: Sources) -> Config:
         log_level=sources.pick(declared.LOG_LEVEL).value,
         log_format=sources.pick(declared.LOG_FORMAT).value,
     )
+
+
+def _app(sources: Sources) -> tuple[str, ...]:
+    found = sources.find(declared.APP)
+    if found is None:
+        return ()
+    for index, module in enumerate(found.values):
+        if module in found.values[:index]:
+            raise ConfigError(f"{found.where}: {shown(module)} is named twice")
+        if module.endswith(".py"):
+            _check_script(module, found.where)
+    return found.values
 
 
 def _store(sources: Sources) -> str:

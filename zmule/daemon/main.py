@@ -163,9 +163,7 @@ def supervise(config: Config, endpoint: str, output: Output, files: int) -> Supe
     """
 
     def command(mule: MuleSpec) -> list[str]:
-        program = (
-            [mule.program] if mule.program is not None else ["--app", *([config.app] if config.app else [])]
-        )
+        program = [mule.program] if mule.program is not None else ["--app", *config.app]
         # -P: what lies in the working folder must not hide what zmule itself imports
         return [sys.executable, "-P", "-m", "zmule.mules.runner", *program]
 

@@ -166,8 +166,8 @@ def _is_path(text: str) -> bool:
 TEXT = _text("TEXT", "a text without control characters")
 ACK = _choice("each", "early")
 STOP_SIGNAL = _choice("TERM", "INT", "HUP", "QUIT", "USR1", "USR2")
+ACK_FLAG = _text("WHO:HOW", "each or early, or such a word for one mule or farm: 2:early, busy:early")
 URL = _text("URL", "an endpoint: ipc:///path or tcp://host:port")
-MODULE = _text("MODULE", "the name of a module, such as myproject.tasks", is_dotted)
 SOCKET_PERMISSIONS = _text(
     "MODE",
     'octal digits as a text, such as "660", with 6 or 7 for the owner',
@@ -177,6 +177,11 @@ ACCOUNT = Kind(
     "NAME",
     "a name, or a number as a text",
     lambda value: value == "" or (_is_text(value) and re.fullmatch(r"[^\s:]+", value) is not None),
+)
+MODULE = _text(
+    "MODULE",
+    "the name of a module, such as myproject.tasks, or a path ending in .py",
+    lambda text: text.endswith(".py") or is_dotted(text),
 )
 STORE_URL = _text("URL", f"a store: {' or '.join(STORES)}", _is_store)
 SIGNAL = _whole("NUM", LAST_SIGNAL, 0)
@@ -231,13 +236,28 @@ FARM = Setting(
     many=True,
     has_variable=False,
 )
-APP: Setting[str | None] = Setting(
+APP = Setting(
     "app",
     "app.module",
     MODULE,
-    None,
-    "The application: the module that signal-only mules load.",
+    "",
+    "The application: a module that signal-only mules load, by its name or by a path ending in .py. May be "
+    "repeated: they are loaded in this order.",
     MULES_PANEL,
+    many=True,
+)
+ACK_OF = Setting(
+    "ack",
+    "",
+    ACK_FLAG,
+    "",
+    "When a message counts as done: each, when its thread asks for the next, or early, as soon as it is "
+    "handed over. For all mules and farms; 2:early is for mule 2, busy:early for a farm. May be repeated; "
+    "replaces what the file says.",
+    MULES_PANEL,
+    "each",
+    many=True,
+    has_variable=False,
 )
 MERCY = Setting(
     "mule_reload_mercy",
@@ -484,6 +504,7 @@ SETTINGS: tuple[Setting[Any], ...] = (
     MULE,
     MULES,
     FARM,
+    ACK_OF,
     APP,
     MERCY,
     MULEFUNC_SERIALIZER,

@@ -12,6 +12,7 @@ import ctypes
 import fcntl
 import importlib
 import os
+import re
 import resource
 import signal
 import sys
@@ -37,7 +38,7 @@ def main(arguments: Sequence[str] | None = None) -> NoReturn:
     """Run as a process that `zmuled` has started: its number, token and supervisor are in the environment.
 
     Args:
-        arguments: `PROGRAM`, or `--app` and perhaps `MODULE` for a signal-only mule.
+        arguments: `PROGRAM`, or `--app MODULE...` for a signal-only mule.
     """
     program, *more = sys.argv[1:] if arguments is None else arguments
     environ = os.environ
@@ -52,7 +53,7 @@ def main(arguments: Sequence[str] | None = None) -> NoReturn:
         mule = Mule(number, token=token, program=name, timeout=REGISTER_SECONDS)
     except ZmuleError as error:
         fail(error)
-    what = application(more[0] if more else None, mule) if program == "--app" else load(program)
+    what = application(more, mule) if program == "--app" else load(program)
     run(mule, what, stop_signal)
 
 
@@ -95,19 +96,24 @@ def load(program: str) -> Callable[[], object]:
 
 
 def run_script(path: str) -> None:
-    """Run a script as `__main__`, with the working folder to import from, and then its own.
+    """Run a script as `__main__`."""
+    sys.argv = ["uwsgi"]
+    run_file(path, "__main__", "the program")
 
-    Its own folder comes last, as it is none of uWSGI's places to look: what lies beside the script must not
+
+def run_file(path: str, name: str, what: str) -> None:
+    """Run a file as the module of that name, with the working folder to import from, and then its own.
+
+    Its own folder comes last, as it is none of uWSGI's places to look: what lies beside the file must not
     hide the standard library, nor what is installed.
     """
     try:
         source = Path(path).read_bytes()
     except OSError as error:
-        raise ConfigError(f"cannot read the program {path}: {error.strerror}") from None
-    module = types.ModuleType("__main__")
+        raise ConfigError(f"cannot read {what} {path}: {error.strerror}") from None
+    module = types.ModuleType(name)
     module.__dict__.update(__file__=path, __builtins__=__builtins__)
-    sys.modules["__main__"] = module
-    sys.argv = ["uwsgi"]
+    sys.modules[name] = module
     make_importable(os.getcwd())  # noqa: PTH109
     sys.path.append(os.path.dirname(os.path.abspath(path)))  # noqa: PTH100, PTH120
     exec(compile(source, path, "exec", dont_inherit=True), module.__dict__)
@@ -125,16 +131,26 @@ def run_callable(program: str) -> object:
     return target()
 
 
-def application(module: str | None, mule: Mule) -> Callable[[], object]:
-    """Return what a signal-only mule does: load the application module, if any, and serve its signals."""
+def application(modules: Sequence[str], mule: Mule) -> Callable[[], object]:
+    """Return what a signal-only mule does: load the application's modules, if any, and serve its signals."""
 
     def serve() -> None:
-        if module is not None:
+        if modules:
             make_importable(os.getcwd())  # noqa: PTH109
-            import_module(module)
+        for module in modules:
+            if module.endswith(".py"):
+                import_file(module)
+            else:
+                import_module(module)
         signal_only.serve(mule)
 
     return serve
+
+
+def import_file(path: str) -> None:
+    """Import a file as a module, under the name that uWSGI would give it."""
+    name = "uwsgi_file_" + re.sub(r"\W", "_", path.removeprefix("./"))
+    run_file(path, name, "the application")
 
 
 def import_module(name: str) -> types.ModuleType:
