@@ -102,7 +102,14 @@ def in_toml(setting: Setting[Any], text: str) -> str:
 
 
 def test_every_setting_has_samples() -> None:
-    assert {setting.name for setting in SETTINGS} - set(SAMPLES) == {"config", "mule", "mules", "farm", "ack"}
+    assert {setting.name for setting in SETTINGS} - set(SAMPLES) == {
+        "config",
+        "mule",
+        "mules",
+        "farm",
+        "ack",
+        "set",
+    }
 
 
 def test_defaults(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -117,6 +124,7 @@ def test_defaults(monkeypatch: pytest.MonkeyPatch) -> None:
         socket_group="",
         socket_owner="",
         app=(),
+        placeholders="",
         mules=(),
         farms=(),
         timers=(),
@@ -612,6 +620,7 @@ class TestMulefunc:
             "ZMULE_ENDPOINT": "tcp://127.0.0.1:5",
             "ZMULE_MULEFUNC_SERIALIZER": word,
             "ZMULE_TRUST_FOLDERS": "",
+            "ZMULE_OPT": "",
         }
         assert load({}, told).mulefunc_serializer == word
 

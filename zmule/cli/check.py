@@ -13,7 +13,7 @@ from zmule.daemon.sources import FILE, Lines
 FIELDS = {"endpoint": "endpoints", "mule_reload_mercy": "mercy"}
 """Settings that a `Config` has under another name."""
 
-UNLISTED = (MULE, declared.MULES, FARM, declared.ACK_OF)
+UNLISTED = (MULE, declared.MULES, FARM, declared.ACK_OF, declared.SET)
 """Settings with tables of their own."""
 
 

@@ -9,11 +9,13 @@ from typing import Annotated
 
 import typer
 
+from zmule import placeholders
 from zmule.cli import app as apps
 from zmule.cli import backup, common, dead, options, signals
 from zmule.cli.app import Command, Group
 from zmule.clients.sync import DEFAULT_TIMEOUT
 from zmule.core.greeting import MAX_NUMBER
+from zmule.errors import ConfigError
 
 app = typer.Typer(cls=Group, add_completion=False, pretty_exceptions_enable=False)
 
@@ -115,6 +117,12 @@ def run(
             metavar="NAME", parser=options.farm, help="A farm to join. May be repeated.", show_default=False
         ),
     ] = None,
+    given: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--set", metavar="KEY=VALUE", help="A value for uwsgi.opt. May be repeated.", show_default=False
+        ),
+    ] = None,
 ) -> None:
     """Run a program as a mule of the broker, on this terminal, until it ends or Ctrl-C."""
     from zmule.mules import runner
@@ -122,6 +130,10 @@ def run(
 
     farms = farm or []
     check_program(program)
+    try:
+        os.environ[placeholders.VARIABLE] = placeholders.pack(given or [])
+    except ConfigError as error:
+        raise common.UsageError(str(error)) from None
     if len(set(farms)) < len(farms):
         raise typer.BadParameter("a farm is named twice", param_hint="'--farm'")
     if timeout is None:

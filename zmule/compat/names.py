@@ -93,7 +93,8 @@ UWSGI: dict[str, tuple[Entry, ...]] = {
         Entry(
             "opt",
             DIFFERENT,
-            "`master`, `mule` and `farm`, and nothing else; a list for what is given several times.",
+            "`master`, `mule`, `farm`, and in mules what `--set` gives; a list for what is given "
+            "several times.",
         ),
         Entry("reload", DIFFERENT, "It starts zmuled's mules anew; the web server reloads in its own way."),
         Entry("stop", DIFFERENT, "It stops zmuled and its mules, not the web server."),

@@ -15,7 +15,7 @@ import time
 from collections.abc import Callable
 from typing import Any
 
-from zmule import current
+from zmule import current, placeholders
 from zmule.compat import names, state
 from zmule.compat.harakiri import set_user_harakiri as set_user_harakiri
 from zmule.compat.process import i_am_the_spooler as i_am_the_spooler
@@ -374,6 +374,7 @@ def _options(status: dict[str, Any]) -> dict[str, Any]:
     """Return uWSGI's options for the mules and farms there are: bytes or True, a list of several."""
     given: dict[str, list[Any]] = {
         "mule": [mule["program"].encode() if mule["program"] else True for mule in status["mules"]],
+        **placeholders.unpack(os.environ),
         "farm": [f"{name}:{','.join(map(str, mules))}".encode() for name, mules in status["farms"].items()],
     }
     options = {name: values if len(values) > 1 else values[0] for name, values in given.items() if values}

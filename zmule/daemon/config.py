@@ -14,6 +14,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from zmule import placeholders
 from zmule.core.greeting import MAX_FARM_NAME, is_farm_name
 from zmule.daemon import acks
 from zmule.daemon import settings as declared
@@ -56,6 +57,7 @@ class Config:
     socket_group: str
     socket_owner: str
     app: tuple[str, ...]
+    placeholders: str
     mules: tuple[MuleSpec, ...]
     farms: tuple[FarmSpec, ...]
     timers: tuple[TimerSpec, ...]
@@ -142,6 +144,7 @@ def _load(sources: Sources) -> Config:
         socket_group=_account(sources, declared.SOCKET_GROUP, group_number),
         socket_owner=_account(sources, declared.SOCKET_OWNER, user_number),
         app=app,
+        placeholders=placeholders.pack(sources.flags.get(declared.SET.name, ())),
         mules=mules,
         farms=farms,
         timers=timers(sources),

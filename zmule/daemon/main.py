@@ -10,6 +10,7 @@ import sys
 from contextlib import ExitStack, closing
 from pathlib import Path
 
+from zmule import placeholders
 from zmule.core.broker import Broker
 from zmule.core.mules import FarmSetup, MuleSetup
 from zmule.core.queues import farm_queue, mule_queue
@@ -183,6 +184,7 @@ def told_to_mules(config: Config, endpoint: str) -> dict[str, str]:
     """Return the environment variables by which mules know where they are."""
     return {
         "ZMULE_ENDPOINT": reachable(endpoint),
+        placeholders.VARIABLE: config.placeholders,
         "ZMULE_MULEFUNC_SERIALIZER": config.mulefunc_serializer,
         "ZMULE_TRUST_FOLDERS": "true" if config.trust_folders else "",
         **({"ZMULE_BROKER_USER": config.socket_owner} if config.socket_owner else {}),

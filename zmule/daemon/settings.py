@@ -236,6 +236,16 @@ FARM = Setting(
     many=True,
     has_variable=False,
 )
+SET = Setting(
+    "set",
+    "",
+    _text("KEY=VALUE", "a key and a value: KEY=VALUE"),
+    "",
+    "Have uwsgi.opt in mules give this value for this key. May be repeated.",
+    MULES_PANEL,
+    many=True,
+    has_variable=False,
+)
 APP = Setting(
     "app",
     "app.module",
@@ -506,6 +516,7 @@ SETTINGS: tuple[Setting[Any], ...] = (
     FARM,
     ACK_OF,
     APP,
+    SET,
     MERCY,
     MULEFUNC_SERIALIZER,
     ENDPOINT,

@@ -24,7 +24,7 @@ T = TypeVar("T")
 MAX_FILE = 1 << 20
 """Longest configuration file, in bytes."""
 
-SUPERVISED = frozenset({"ZMULE_NUMBER", "ZMULE_SUPERVISOR", "ZMULE_TOKEN"})
+SUPERVISED = frozenset({"ZMULE_NUMBER", "ZMULE_OPT", "ZMULE_SUPERVISOR", "ZMULE_TOKEN"})
 """What `zmuled` sets for its mules besides ZMULE_ENDPOINT. No settings, but a mule may start a `zmuled`."""
 
 CLIENTS = frozenset({"ZMULE_BROKER_USER"})
