@@ -198,7 +198,7 @@ def test_a_full_disk_refuses_at_once_loses_nothing_and_heals(zmuled: Zmuled) -> 
 
 def send_long(zmuled: Zmuled) -> subprocess.CompletedProcess[str]:
     """Send by the command what there may be no room for."""
-    command = [COMMANDS / "zmule-send", "--endpoint", zmuled.endpoint, "any", LONG]
+    command = [str(COMMANDS / "zmule-send"), "--endpoint", zmuled.endpoint, "any", LONG]
     return subprocess.run(command, capture_output=True, text=True)
 
 
