@@ -22,6 +22,9 @@ from zmule.clients.sync import Client
 from zmule.errors import ZmuleError
 
 os.environ.pop("PYTHONUNBUFFERED", None)  # users' processes buffer
+for ignored in (signal.SIGINT, signal.SIGHUP):  # by nohup, or in the background
+    if signal.getsignal(ignored) is signal.SIG_IGN:
+        signal.signal(ignored, signal.SIG_DFL if ignored == signal.SIGHUP else signal.default_int_handler)
 hypothesis.settings.register_profile("busy", deadline=None)  # an example takes long where others work, too
 hypothesis.settings.load_profile("busy")
 PATIENCE = 30.0

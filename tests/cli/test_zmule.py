@@ -86,12 +86,16 @@ def test_a_watcher_on_a_terminal_draws_in_place_and_leaves_the_screen_as_it_was(
     command = [str(COMMANDS / "zmule"), "status", "--watch", "0.05"]
     with subprocess.Popen(command, env=environ, stdin=theirs, stdout=theirs, stderr=theirs) as process:
         os.close(theirs)
-        seen = b""
-        while seen.count(b"zmuled") < 3:
-            seen += os.read(ours, 4096)
-        process.send_signal(signal.SIGINT)
-        while b"\x1b[?1049l" not in seen:
-            seen += os.read(ours, 4096)
+        try:
+            seen = b""
+            while seen.count(b"zmuled") < 3:
+                seen += os.read(ours, 4096)
+            process.send_signal(signal.SIGINT)
+            while b"\x1b[?1049l" not in seen:
+                seen += os.read(ours, 4096)
+        except BaseException:
+            process.kill()
+            raise
     os.close(ours)
     assert process.returncode == 0
     assert seen.startswith(b"\x1b[?1049h")

@@ -10,7 +10,6 @@ calls, as in a loop over functions, cannot be told apart; that wants a `Mule.mes
 from __future__ import annotations
 
 import weakref
-from dataclasses import dataclass
 from functools import lru_cache
 from itertools import islice
 from types import CodeType, FrameType
@@ -33,7 +32,6 @@ class Getter(Protocol):
         """Acknowledge that."""
 
 
-@dataclass(slots=True)
 class Round:
     """What a thread of a mule has a lock for.
 
@@ -43,9 +41,12 @@ class Round:
         got: what it has got while it held it.
     """
 
-    place: Place
-    before: Token | None
-    got: Token | None = None
+    __slots__ = ("before", "got", "place")
+
+    def __init__(self, place: Place, before: Token | None) -> None:
+        self.place = place
+        self.before = before
+        self.got: Token | None = None
 
 
 _mule: weakref.ref[Getter] | None = None

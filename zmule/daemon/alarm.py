@@ -45,8 +45,11 @@ class Alarm:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         signal.set_wakeup_fd(-1)
+        # Python complains of a signal that comes just while its handler goes.
+        before = signal.pthread_sigmask(signal.SIG_BLOCK, self._taken)
         for number in self._taken - {signal.SIGCHLD}:
             signal.signal(number, signal.SIG_IGN if kind is None else signal.SIG_DFL)
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
         self._reader.close()
         self._writer.close()
 
