@@ -359,6 +359,16 @@ def test_post_fork_by_hand(zmuled: Zmuled) -> None:
     assert run_script(zmuled, source) == ["False", "False", "forked", "True"]
 
 
+def handlers(zmuled: Zmuled, number: int) -> list[int]:
+    """Return which workers handle a signal: each says so a moment after it has registered."""
+    return [
+        worker
+        for signal in zmuled.status()["signals"]
+        if signal["number"] == number
+        for worker in signal["workers"]
+    ]
+
+
 def test_gunicorn(zmuled: Zmuled) -> None:
     pytest.importorskip("gunicorn", reason="gunicorn is not installed here")
     client = zmuled.start().client()
@@ -378,13 +388,9 @@ def test_gunicorn(zmuled: Zmuled) -> None:
     ]
     with subprocess.Popen(command, cwd=zmuled.folder, env=environ, stderr=subprocess.DEVNULL) as gunicorn:
         try:
-            wait_until(lambda: zmuled.status()["workers"] == [1, 2, 3], "three workers")
+            wait_until(lambda: handlers(zmuled, 17) == [1, 2, 3], "three workers with their handlers")
+            client.signal(17)
             notes = zmuled.folder / "notes"
-
-            def have_run() -> bool:
-                client.signal(17)  # again, as a worker registers its handlers a moment after itself
-                return notes.exists() and notes.read_text().count("ran 17") >= 3
-
-            wait_until(have_run, "three runs")
+            wait_until(lambda: notes.exists() and notes.read_text().count("ran 17") == 3, "each to run it")
         finally:
             gunicorn.terminate()
